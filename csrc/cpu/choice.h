@@ -1,0 +1,53 @@
+// The rule of choice of kernels.h for the CPU kernels.
+#pragma once
+#include <cmath>
+#include <cstdint>
+#include <limits>
+
+#include "kernels.h"
+
+namespace fastcore::cpu {
+namespace FASTCORE_ISA {
+
+constexpr double kClosed = -std::numeric_limits<double>::infinity();
+
+struct Choice {
+  int64_t position;  // -1 where no candidate is open
+  double best;
+  double tolerance;
+};
+
+// The best of `count` values, ties to the lowest row number (to the lowest position without row_ids).
+inline Choice choose(const double* values, const int64_t* row_ids, int64_t count, double floor) {
+  double lane[8];
+  for (double& v : lane) v = kClosed;
+  int64_t i = 0;
+  for (; i + 8 <= count; i += 8)
+    for (int l = 0; l < 8; ++l) lane[l] = values[i + l] > lane[l] ? values[i + l] : lane[l];
+  double best = kClosed;
+  for (double v : lane) best = v > best ? v : best;
+  for (; i < count; ++i) best = values[i] > best ? values[i] : best;
+  if (best == kClosed) return {-1, best, 0.0};
+  const double tolerance = kTie * std::fabs(best) + floor;
+  const double tied = best - tolerance;
+  int64_t position = -1;
+  for (int64_t j = 0; j < count; ++j) {
+    if (values[j] < tied) continue;
+    if (position < 0) {
+      position = j;
+      if (row_ids == nullptr) break;
+    } else if (row_ids[j] < row_ids[position]) {
+      position = j;
+    }
+  }
+  return {position, best, tolerance};
+}
+
+// Whether the choice, which has row number `row`, also beats everything outside the block.
+inline bool wins(const Choice& choice, int64_t row, double outside, int64_t outside_row) {
+  return choice.best - choice.tolerance > outside ||
+         (choice.best + choice.tolerance >= outside && row < outside_row);
+}
+
+}  // namespace FASTCORE_ISA
+}  // namespace fastcore::cpu

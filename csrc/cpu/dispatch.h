@@ -1,0 +1,31 @@
+// The list of ops, and the CPU kernels behind one name whatever the machine's instruction set.
+//
+// Every csrc/cpu/<op>.cpp is compiled once per instruction set, into the namespace FASTCORE_ISA: `base` is
+// what the compiler targets by default, `v3` is x86-64-v3 (AVX2).
+#pragma once
+#include "kernels.h"
+
+// X(op, struct of its arguments)
+#define FASTCORE_OPS(X)                       \
+  X(project, Project)                         \
+  X(squared_norms, SquaredNorms)              \
+  X(weighted_sum, WeightedSum)                \
+  X(nearest_update, NearestUpdate)            \
+  X(farthest_first_block, FarthestFirstBlock) \
+  X(graph_cut_block, GraphCutBlock)           \
+  X(log_det_block, LogDetBlock)               \
+  X(herding, Herding)                         \
+  X(coverage_gains, CoverageGains)            \
+  X(facility_location_block, FacilityLocationBlock)
+
+// Ops without a CUDA kernel.
+#define FASTCORE_CPU_OPS(X) X(facility_location_sparse, FacilityLocationSparse)
+
+namespace fastcore::cpu {
+
+#define FASTCORE_DECLARE(op, Args) void op(const Args& args);
+FASTCORE_OPS(FASTCORE_DECLARE)
+FASTCORE_CPU_OPS(FASTCORE_DECLARE)
+#undef FASTCORE_DECLARE
+
+}  // namespace fastcore::cpu

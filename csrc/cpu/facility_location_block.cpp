@@ -1,0 +1,201 @@
+#include <algorithm>
+#include <cmath>
+#include <utility>
+#include <vector>
+
+#include "cpu/choice.h"
+#include "cpu/coverage.h"
+#include "cpu/dot.h"
+#include "cpu/parallel.h"
+
+namespace fastcore::cpu {
+namespace FASTCORE_ISA {
+namespace {
+
+// The lazy greedy of one ground set.
+class Greedy {
+ public:
+  Greedy(const FacilityLocationBlock& args, int64_t set)
+      : a_(args),
+        set_(set),
+        similarity_(args.similarity + set * args.block * args.rows),
+        coverage_(args.coverage + set * args.rows),
+        bounds_(args.bounds + set * args.block),
+        row_ids_(args.row_ids + set * args.block),
+        lower_(args.block),
+        fresh_(args.block, -1),
+        columns_(args.block) {
+    for (int64_t j = 0; j < a_.block; ++j)
+      if (bounds_[j] > kClosed) heap_.push_back(j);
+    std::make_heap(heap_.begin(), heap_.end(), order_);
+  }
+
+  void run() {
+    for (time_ = 0; time_ < a_.budgets[set_] && !heap_.empty(); ++time_) {
+      const std::vector<int64_t> contenders = take_contenders();
+      measure_exactly(contenders);
+      const int64_t pick = winner(contenders);
+      for (int64_t j : contenders)
+        if (j != pick) push(j);
+      if (pick < 0) break;
+      a_.picks[set_ * a_.most + time_] = pick;
+      a_.gains[set_ * a_.most + time_] = bounds_[pick];
+      fold(pick);
+      bounds_[pick] = kClosed;
+    }
+  }
+
+ private:
+  using Entry = std::pair<int64_t, double>;  // row, exact similarity
+
+  bool exact_input() const { return a_.features == nullptr; }
+
+  double tolerance(double best) const { return kTie * std::fabs(best) + a_.floor[set_]; }
+
+  void push(int64_t j) {
+    heap_.push_back(j);
+    std::push_heap(heap_.begin(), heap_.end(), order_);
+  }
+
+  int64_t pop() {
+    std::pop_heap(heap_.begin(), heap_.end(), order_);
+    const int64_t j = heap_.back();
+    heap_.pop_back();
+    return j;
+  }
+
+  // Takes from the heap every candidate that may be the best, all freshly evaluated.
+  std::vector<int64_t> take_contenders() {
+    const size_t several = a_.sets == 1 ? 2 * static_cast<size_t>(thread_count()) : 1;
+    std::vector<int64_t> taken, stale;
+    double best_lower = kClosed;
+    const auto reachable = [&](int64_t j) { return bounds_[j] >= best_lower - tolerance(best_lower); };
+    while (!heap_.empty() && (taken.empty() || reachable(heap_.front()))) {
+      stale.clear();
+      while (!heap_.empty() && stale.size() < several && (taken.empty() || reachable(heap_.front()))) {
+        const int64_t j = pop();
+        if (fresh_[j] < time_) {
+          stale.push_back(j);
+        } else {
+          taken.push_back(j);
+          best_lower = std::max(best_lower, lower_[j]);
+        }
+      }
+      evaluate(stale);
+      for (int64_t j : stale) push(j);
+    }
+    const auto beaten = std::partition(taken.begin(), taken.end(), reachable);
+    for (auto j = beaten; j != taken.end(); ++j) push(*j);
+    taken.erase(beaten, taken.end());
+    return taken;
+  }
+
+  void evaluate(const std::vector<int64_t>& candidates) {
+    const int64_t count = static_cast<int64_t>(candidates.size());
+    const auto body = [&](int64_t begin, int64_t end) {
+      for (int64_t c = begin; c < end; ++c) {
+        const int64_t j = candidates[c];
+        const Coverage found = coverage_gain(similarity_ + j * a_.rows, coverage_, a_.rows, a_.error);
+        const double slack = static_cast<double>(found.active) * a_.error;
+        bounds_[j] = std::min(bounds_[j], found.gain + slack);  // exact in an earlier pass, perhaps
+        lower_[j] = found.gain - slack;
+        fresh_[j] = time_;
+      }
+    };
+    if (a_.sets == 1 && count > 1 && a_.rows > 4096)
+      parallel_for(0, count, 1, body);
+    else
+      body(0, count);
+    a_.evaluations[2 * set_] += count;
+  }
+
+  // Replaces the bounds of the contenders by exact gains, and keeps their exact similarities.
+  void measure_exactly(const std::vector<int64_t>& contenders) {
+    if (exact_input()) return;
+    for (int64_t j : contenders) {
+      std::vector<Entry>& column = columns_[j];
+      column.clear();
+      const float* s = similarity_ + j * a_.rows;
+      for (int64_t i = 0; i < a_.rows; ++i)
+        if (static_cast<double>(s[i]) > coverage_[i] - a_.error) column.emplace_back(i, 0.0);
+      const auto body = [&](int64_t begin, int64_t end) {
+        for (int64_t e = begin; e < end; ++e) column[e].second = exact_similarity(column[e].first, j);
+      };
+      const int64_t count = static_cast<int64_t>(column.size());
+      if (a_.sets == 1 && count * a_.width > 1 << 15)
+        parallel_for(0, count, 1 + (1 << 14) / (a_.width + 1), body);
+      else
+        body(0, count);
+      double gain = 0.0;
+      for (const Entry& e : column) gain += std::max(0.0, e.second - coverage_[e.first]);
+      bounds_[j] = lower_[j] = gain;
+    }
+    a_.evaluations[2 * set_ + 1] += static_cast<int64_t>(contenders.size());
+  }
+
+  double exact_similarity(int64_t i, int64_t j) const {
+    const int64_t first = set_ * a_.rows;
+    const int64_t p = first + a_.positions[set_ * a_.block + j], r = first + i;
+    const double product = dot(a_.features + r * a_.width, a_.features + p * a_.width, a_.width);
+    if (a_.metric == Metric::kDot) return product;
+    if (a_.metric == Metric::kCosine) return 0.5 + 0.5 * product * a_.scale[r] * a_.scale[p];
+    const double sum = a_.norms[r] + a_.norms[p];
+    double squared = sum - 2.0 * product;
+    if (squared < kSame * sum) squared = 0.0;
+    return a_.metric == Metric::kEuclidean ? a_.parameter - std::sqrt(squared)
+                                           : std::exp(-a_.parameter * squared);
+  }
+
+  // The best contender, ties to the lowest row; -1 where a row outside the block could be better.
+  int64_t winner(const std::vector<int64_t>& contenders) const {
+    double best = kClosed;
+    for (int64_t j : contenders) best = std::max(best, bounds_[j]);
+    const double slack = tolerance(best);
+    int64_t pick = -1;
+    for (int64_t j : contenders)
+      if (bounds_[j] >= best - slack && (pick < 0 || row_ids_[j] < row_ids_[pick])) pick = j;
+    if (pick < 0) return -1;
+    return wins({pick, best, slack}, row_ids_[pick], a_.outside[set_], a_.outside_row[set_]) ? pick : -1;
+  }
+
+  void fold(int64_t pick) {
+    if (exact_input()) {
+      const float* s = similarity_ + pick * a_.rows;
+      for (int64_t i = 0; i < a_.rows; ++i)
+        coverage_[i] = std::max(coverage_[i], static_cast<double>(s[i]));
+      return;
+    }
+    for (const Entry& e : columns_[pick]) coverage_[e.first] = std::max(coverage_[e.first], e.second);
+    std::vector<Entry>().swap(columns_[pick]);
+  }
+
+  struct Order {
+    const double* bounds;
+    bool operator()(int64_t x, int64_t y) const { return bounds[x] < bounds[y]; }
+  };
+
+  const FacilityLocationBlock& a_;
+  const int64_t set_;
+  const float* similarity_;
+  double* coverage_;
+  double* bounds_;
+  const int64_t* row_ids_;
+  std::vector<double> lower_;                // lower bound on the gain, where fresh
+  std::vector<int64_t> fresh_;               // the pick at which a candidate was last evaluated
+  std::vector<std::vector<Entry>> columns_;  // exact similarities of the contenders
+  std::vector<int64_t> heap_;                // open candidates, largest bound first
+  int64_t time_ = 0;
+  Order order_{bounds_};
+};
+
+}  // namespace
+
+void facility_location_block(const FacilityLocationBlock& a) {
+  if (a.sets == 1) return Greedy(a, 0).run();
+  parallel_for(0, a.sets, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t g = begin; g < end; ++g) Greedy(a, g).run();
+  });
+}
+
+}  // namespace FASTCORE_ISA
+}  // namespace fastcore::cpu

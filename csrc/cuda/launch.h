@@ -1,0 +1,19 @@
+// Launchers of the CUDA kernels. Each queues its op on `stream`, a cudaStream_t, and returns a
+// cudaError_t, 0 for success. None waits for the device. Every element of every output is written.
+#pragma once
+#include "kernels.h"
+
+namespace fastcore::cuda {
+
+int project(const Project& args, void* stream);
+int squared_norms(const SquaredNorms& args, void* stream);
+int weighted_sum(const WeightedSum& args, void* stream);
+int nearest_update(const NearestUpdate& args, void* stream);
+int farthest_first_block(const FarthestFirstBlock& args, void* stream);
+int graph_cut_block(const GraphCutBlock& args, void* stream);
+int log_det_block(const LogDetBlock& args, void* stream);
+int herding(const Herding& args, void* stream);
+int coverage_gains(const CoverageGains& args, void* stream);
+int facility_location_block(const FacilityLocationBlock& args, void* stream);
+
+}  // namespace fastcore::cuda

@@ -1,0 +1,230 @@
+// Arguments of every native op, shared by the CPU kernels, the CUDA kernels and the torch glue.
+//
+// Raw pointers and sizes only: no torch header, no CUDA header, no Python.
+//
+// Common words
+//   sets    number of ground sets treated side by side (classes, or 1)
+//   rows    rows of one ground set, padded to the longest set of the batch
+//   block   candidates of one pass
+//   most    columns of the outputs: the largest budget of the batch, at most `block`
+// Every array is dense in its last dimension. Where a `*_stride` is given it is the distance, in
+// elements, between two ground sets; otherwise the array is contiguous.
+//
+// The rule of choice, the same on every backend: let best be the largest value. Candidates with
+// value >= best - (kTie * |best| + floor) are tied, and the tied candidate with the lowest row
+// number is picked. Sums are taken in double, whose rounding (1e-15) is far inside kTie, so the
+// order of a sum never decides a pick. A value of -inf marks padding or a row already picked.
+//
+// A pass ends when the budget is spent, when no candidate is left, or when a candidate that is not
+// in the block could win: `outside` is an upper bound on all of those, `outside_row` the lowest row
+// number among the ones that reach it. With tolerance = kTie * |best| + floor and r the row number
+// of the tied candidate, the pick is taken if and only if
+//   best - tolerance > outside,  or  best + tolerance >= outside and r < outside_row.
+#pragma once
+#include <cstdint>
+
+namespace fastcore {
+
+constexpr double kTie = 1e-12;
+
+// Squared distances from products, a + b - 2 dot, below this fraction of a + b are rounding: 0.
+constexpr double kSame = 1e-13;
+
+// ---- sums in double over float rows -------------------------------------------------------------
+
+// out[g][i] = sum_k features[g][i][k] * direction[g][k]
+struct Project {
+  const float* features;    // (sets, rows, width)
+  const double* direction;  // (sets, width)
+  double* out;              // (sets, rows)
+  int64_t sets, rows, width;
+};
+
+// out[g][i] = sum_k features[g][i][k]^2
+struct SquaredNorms {
+  const float* features;  // (sets, rows, width)
+  double* out;            // (sets, rows)
+  int64_t sets, rows, width;
+};
+
+// out[g][k] = sum_i weights[g][i] * features[g][i][k]
+struct WeightedSum {
+  const float* features;  // (sets, rows, width)
+  const double* weights;  // (sets, rows)
+  double* out;            // (sets, width)
+  int64_t sets, rows, width;
+};
+
+// ---- farthest-first -----------------------------------------------------------------------------
+
+// Folds `picks` new picks into the running nearest squared distances of `rows` rows:
+//   d = max(0, row_norms[i] + pick_norms[p] - 2 * products[i][p])
+// in ascending p: if d < nearest, second = nearest, nearest = d, owner = offset + p;
+// else if d < second, second = d. A pick with norm +inf is padding and changes nothing.
+struct NearestUpdate {
+  const float* products;    // (sets, rows, picks)
+  const float* row_norms;   // (sets, rows), stride state_stride
+  const float* pick_norms;  // (sets, picks)
+  float* nearest;           // (sets, rows), stride state_stride
+  int64_t* owner;           // (sets, rows), stride state_stride
+  float* second;            // (sets, rows), stride state_stride
+  int64_t sets, rows, picks, state_stride, offset;
+};
+
+// Greedy farthest-first inside a block. After pick p every candidate b has
+//   nearest[b] = min(nearest[b], distances[p][b]),   nearest[p] = -inf.
+// floor is 0. gains[t] is nearest[p] at the moment of the pick.
+struct FarthestFirstBlock {
+  const void* distances;   // (sets, block, block), float or double: row p holds the distances to p
+  bool distances_double;
+  double* nearest;         // (sets, block), changed
+  const int64_t* row_ids;  // (sets, block), the numbers that break ties
+  const int64_t* budgets;  // (sets), picks at most
+  const double* outside;       // (sets)
+  const int64_t* outside_row;  // (sets)
+  int64_t* picks;          // (sets, most), positions in the block, -1 after the last
+  double* gains;           // (sets, most), 0 after the last
+  int64_t sets, block, most;
+};
+
+// ---- graph cut ----------------------------------------------------------------------------------
+
+// Greedy graph cut inside a block. After pick p every candidate b has
+//   values[b] -= penalty * similarity[p][b],   values[p] = -inf.
+// A row outside the block may gain while picks are taken, where similarities are negative: after t
+// picks with sum P = sum of the picked rows, the bound is
+//   outside + min(t * rise, penalty * reach * sqrt(max(0, |P|^2))),   |P|^2 = sum_pq similarity[p][q].
+// gains[t] is values[p] at the moment of the pick.
+struct GraphCutBlock {
+  const void* similarity;  // (sets, block, block), float or double, symmetric
+  bool similarity_double;
+  double* values;          // (sets, block), changed
+  const int64_t* row_ids;  // (sets, block)
+  const int64_t* budgets;  // (sets)
+  const double* outside;       // (sets)
+  const int64_t* outside_row;  // (sets)
+  const double* floor;     // (sets)
+  const double* rise;      // (sets), 0 where similarities are never negative
+  const double* reach;     // (sets), largest row norm; +inf where similarities are no inner product
+  double penalty;          // 2 * lambda
+  int64_t* picks;          // (sets, most)
+  double* gains;           // (sets, most)
+  int64_t sets, block, most;
+};
+
+// ---- log-determinant ----------------------------------------------------------------------------
+
+// Pivoted Cholesky inside a block, left-looking. With c[t] the rows of the factor so far:
+//   c[t][b] = (schur[p][b] - sum_{u<t} c[u][p] * c[u][b]) / sqrt(pivots[p]) for every candidate b,
+//   c[t][p] = sqrt(pivots[p]);   pivots[b] -= c[t][b]^2;   pivots[p] = -inf.
+// Entries of picked candidates other than p itself are computed like all others.
+// A pass also ends when best <= floor. gains[t] is pivots[p] at the moment of the pick.
+struct LogDetBlock {
+  const double* schur;     // (sets, block, block), symmetric; its diagonal is not read
+  double* pivots;          // (sets, block), changed
+  const int64_t* row_ids;  // (sets, block)
+  const int64_t* budgets;  // (sets)
+  const double* outside;       // (sets)
+  const int64_t* outside_row;  // (sets)
+  const double* floor;     // (sets)
+  int64_t* picks;          // (sets, most)
+  double* gains;           // (sets, most)
+  double* factor;          // (sets, most, block), 0 after the last pick
+  int64_t sets, block, most;
+};
+
+// ---- herding ------------------------------------------------------------------------------------
+
+// Herding over whole ground sets, one product of all rows with the residual per pick:
+//   score[i] = 2 * scale[i] * (features[i] . residual) - norms[i];  pick the best row not taken;
+//   residual[k] += mean[k] - scale[p] * features[p][k];   taken[p] = 1.
+// gains[t] is the score of the pick. norms are those of the scaled rows.
+struct Herding {
+  const float* features;   // (sets, rows, width)
+  const double* scale;     // (sets, rows)
+  const double* norms;     // (sets, rows)
+  const double* mean;      // (sets, width)
+  double* residual;        // (sets, width), changed
+  uint8_t* taken;          // (sets, rows), changed; padding is taken from the start
+  const int64_t* budgets;  // (sets)
+  const double* floor;     // (sets)
+  double* scores;          // (sets, rows), scratch
+  int64_t* picks;          // (sets, most), positions in the set
+  double* gains;           // (sets, most)
+  int64_t sets, rows, width, most;
+};
+
+// ---- facility location --------------------------------------------------------------------------
+
+// For every candidate j: gains[j] = sum_i max(0, similarity[j][i] - coverage[i]) and
+// active[j] = number of rows i with similarity[j][i] > coverage[i] - margin.
+struct CoverageGains {
+  const float* similarity;  // (sets, block, rows)
+  const double* coverage;   // (sets, rows); +inf for padding
+  double margin;
+  double* gains;            // (sets, block)
+  int64_t* active;          // (sets, block)
+  int64_t sets, block, rows;
+};
+
+enum class Metric : int64_t { kPrecomputed = 0, kCosine = 1, kDot = 2, kEuclidean = 3, kRbf = 4 };
+
+// Lazy greedy inside a block, exact.
+//
+// similarity holds float columns whose distance to the exact similarity is at most `error`. The
+// exact similarity of rows i and j is, in double from the features (dot = sum_k x_ik x_jk,
+// a, b = norms[i], norms[j], squared norms):
+//   cosine     0.5 + 0.5 * dot * scale[i] * scale[j]        (scale: 1 / norm, 0 for a zero row)
+//   dot        dot
+//   euclidean  parameter - sqrt(D)
+//   rbf        exp(-parameter * D),   D = a + b - 2 dot, taken as 0 where it is below kSame * (a + b)
+// and for precomputed (features == nullptr, error == 0) the float itself. The exact gain of j is
+//   sum over i of max(0, exact(i, j) - coverage[i]),
+// where rows with similarity[j][i] <= coverage[i] - error contribute nothing and are skipped.
+// bounds[j] is an upper bound on the gain of candidate j, -inf for padding and picked rows.
+//
+// Per pick: the candidate with the largest bound is evaluated (float sum; its bound becomes at most
+// gain + active * error, its lower bound gain - active * error) until the top one is fresh. If its
+// lower bound exceeds every other bound (and outside) by the tie tolerance it is the pick;
+// otherwise the contenders are evaluated exactly, until all candidates within the tolerance of the
+// best exact value are exact, and the lowest row among them is picked. The pick's exact
+// similarities are folded: coverage[i] = max(coverage[i], exact(i, p)); its bound becomes -inf.
+// gains[t] is the exact gain. evaluations counts float evaluations, refinements exact ones.
+struct FacilityLocationBlock {
+  const float* similarity;   // (sets, block, rows)
+  const float* features;     // (sets, rows, width) or nullptr
+  const double* scale;       // (sets, rows) or nullptr
+  const double* norms;       // (sets, rows) or nullptr
+  const int64_t* positions;  // (sets, block): the candidate's place among the rows of its set
+  double* coverage;          // (sets, rows), changed; +inf for padding
+  double* bounds;            // (sets, block), changed
+  const int64_t* row_ids;    // (sets, block)
+  const int64_t* budgets;    // (sets)
+  const double* outside;       // (sets)
+  const int64_t* outside_row;  // (sets)
+  const double* floor;       // (sets)
+  double error;
+  Metric metric;
+  double parameter;
+  int64_t* picks;            // (sets, most)
+  double* gains;             // (sets, most)
+  int64_t* evaluations;      // (sets, 2): float evaluations, exact evaluations
+  int64_t sets, block, rows, width, most;
+};
+
+// The same greedy over a sparse matrix held column by column (all values exact, CPU only):
+// candidate j has rows indices[offsets[j] .. offsets[j+1]) with the values beside them.
+struct FacilityLocationSparse {
+  const int64_t* offsets;  // (candidates + 1)
+  const int64_t* indices;
+  const float* values;
+  double* coverage;        // (rows), changed
+  double* bounds;          // (candidates), changed
+  int64_t candidates, rows, budget;
+  double floor;
+  int64_t* picks;          // (budget)
+  double* gains;           // (budget)
+  int64_t* evaluations;    // (1)
+};
+
+}  // namespace fastcore

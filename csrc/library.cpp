@@ -1,0 +1,387 @@
+// The torch ops: schemas, argument checks and registration, through torch's stable ABI.
+//
+// Built by the host compiler, never by nvcc. With FASTCORE_CUDA the CUDA launchers are registered beside the
+// CPU kernels; with FASTCORE_SIMT (tests) they are compiled by the host compiler and registered as CPU
+// kernels of the namespace `fastcore_simt`.
+#include <torch/csrc/stable/accelerator.h>
+#include <torch/csrc/stable/library.h>
+
+#include <optional>
+#include <tuple>
+
+#include "checks.h"
+#include "cpu/dispatch.h"
+#include "cpu/parallel.h"
+#if defined(FASTCORE_CUDA) || defined(FASTCORE_SIMT)
+#include "cuda/launch.h"
+#endif
+
+#ifdef FASTCORE_SIMT
+#define FASTCORE_NAMESPACE fastcore_simt
+#else
+#define FASTCORE_NAMESPACE fastcore
+#endif
+// One more level, so that the namespace macro is expanded first.
+#define FASTCORE_LIBRARY(name, library) STABLE_TORCH_LIBRARY(name, library)
+#define FASTCORE_LIBRARY_IMPL(name, device, library) STABLE_TORCH_LIBRARY_IMPL(name, device, library)
+
+namespace fastcore {
+
+void parallel_for(int64_t begin, int64_t end, int64_t grain,
+                  const std::function<void(int64_t, int64_t)>& body) {
+  torch::stable::parallel_for(begin, end, grain, body);
+}
+
+int thread_count() { return static_cast<int>(torch::stable::get_num_threads()); }
+
+}  // namespace fastcore
+
+#ifdef FASTCORE_CUDA
+extern "C" {
+// Only in a torch built for CUDA. Weak, so that the same library loads beside a CPU torch.
+__attribute__((weak)) AOTITorchError aoti_torch_get_current_cuda_stream(int32_t device, void** stream);
+const char* cudaGetErrorString(int error);
+}
+#endif
+
+namespace fastcore {
+namespace {
+
+// ---- where an op runs: run(arguments, op name, a tensor on the device) ---------------------------------
+
+#ifndef FASTCORE_SIMT
+struct Cpu {
+#define FASTCORE_RUN(op, Args) \
+  static void run(const Args& args, const Tensor&) { cpu::op(args); }
+  FASTCORE_OPS(FASTCORE_RUN)
+  FASTCORE_CPU_OPS(FASTCORE_RUN)
+#undef FASTCORE_RUN
+};
+#endif
+
+#ifdef FASTCORE_CUDA
+struct Cuda {
+  static void* stream_of(const Tensor& tensor) {
+    if (aoti_torch_get_current_cuda_stream == nullptr) throw std::runtime_error("this torch has no CUDA");
+    void* stream = nullptr;
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(tensor.get_device_index(), &stream));
+    return stream;
+  }
+#define FASTCORE_RUN(op, Args)                                                                  \
+  static void run(const Args& args, const Tensor& tensor) {                                     \
+    const torch::stable::accelerator::DeviceGuard guard(tensor.get_device_index());             \
+    const int error = cuda::op(args, stream_of(tensor));                                        \
+    Call(#op, tensor).check(error == 0, "CUDA error ", error, ": ", cudaGetErrorString(error)); \
+  }
+  FASTCORE_OPS(FASTCORE_RUN)
+#undef FASTCORE_RUN
+};
+#endif
+
+#ifdef FASTCORE_SIMT
+struct Simt {
+#define FASTCORE_RUN(op, Args)                                                   \
+  static void run(const Args& args, const Tensor& tensor) {                      \
+    const int error = cuda::op(args, nullptr);                                   \
+    Call(#op, tensor).check(error == 0, "the launch failed with error ", error); \
+  }
+  FASTCORE_OPS(FASTCORE_RUN)
+#undef FASTCORE_RUN
+};
+#endif
+
+// ---- glue: tensors to argument structs -----------------------------------------------------------------
+
+// BIND(name, sizes...) checks the tensor `name` against the sizes and stores its pointer in `args.name`.
+#define BIND(name, ...) call.bind(args.name, #name, name, {__VA_ARGS__})
+#define BIND_COLUMNS(name) call.bind_columns(args.name, #name, name, {sets, rows}, args.state_stride)
+
+template <class Backend>
+Tensor project(const Tensor& features, const Tensor& direction) {
+  const Call call("project", features);
+  const auto [sets, rows, width] = call.sizes<3>("features", features);
+  Project args{};
+  BIND(features, sets, rows, width);
+  BIND(direction, sets, width);
+  Tensor out = call.make(args.out, {sets, rows});
+  args.sets = sets, args.rows = rows, args.width = width;
+  Backend::run(args, features);
+  return out;
+}
+
+template <class Backend>
+Tensor squared_norms(const Tensor& features) {
+  const Call call("squared_norms", features);
+  const auto [sets, rows, width] = call.sizes<3>("features", features);
+  SquaredNorms args{};
+  BIND(features, sets, rows, width);
+  Tensor out = call.make(args.out, {sets, rows});
+  args.sets = sets, args.rows = rows, args.width = width;
+  Backend::run(args, features);
+  return out;
+}
+
+template <class Backend>
+Tensor weighted_sum(const Tensor& features, const Tensor& weights) {
+  const Call call("weighted_sum", features);
+  const auto [sets, rows, width] = call.sizes<3>("features", features);
+  WeightedSum args{};
+  BIND(features, sets, rows, width);
+  BIND(weights, sets, rows);
+  Tensor out = call.make(args.out, {sets, width});
+  args.sets = sets, args.rows = rows, args.width = width;
+  Backend::run(args, features);
+  return out;
+}
+
+template <class Backend>
+void nearest_update(const Tensor& products, const Tensor& row_norms, const Tensor& pick_norms, Tensor nearest,
+                    Tensor owner, Tensor second, int64_t offset) {
+  const Call call("nearest_update", products);
+  const auto [sets, rows, picks] = call.sizes<3>("products", products);
+  call.sizes<2>("nearest", nearest);
+  NearestUpdate args{};
+  args.state_stride = sets > 1 ? nearest.stride(0) : rows;
+  BIND(products, sets, rows, picks);
+  BIND(pick_norms, sets, picks);
+  BIND_COLUMNS(nearest);
+  BIND_COLUMNS(row_norms);
+  BIND_COLUMNS(owner);
+  BIND_COLUMNS(second);
+  args.sets = sets, args.rows = rows, args.picks = picks, args.offset = offset;
+  Backend::run(args, products);
+}
+
+// Kernels write as many picks as a set's budget says. On CUDA a look at the numbers would cost a wait.
+void check_budgets(const Call& call, const Tensor& budgets, const int64_t* values, int64_t sets,
+                   int64_t most) {
+  if (!budgets.is_cpu()) return;
+  for (int64_t g = 0; g < sets; ++g) {
+    call.check(values[g] <= most, "budgets must be at most most = ", most, ", got ", values[g]);
+  }
+}
+
+// The picks and gains of every op that picks: -1 and 0 where a set ends early.
+template <class Args>
+std::tuple<Tensor, Tensor> make_picks(const Call& call, Args& args, int64_t sets, int64_t most) {
+  return {call.make(args.picks, {sets, most}, -1), call.make(args.gains, {sets, most}, 0)};
+}
+
+// What every block op takes besides its values: row_ids, budgets, outside, outside_row; and its outputs.
+template <class Args>
+std::tuple<Tensor, Tensor> bind_block(const Call& call, Args& args, const Tensor& row_ids,
+                                      const Tensor& budgets, const Tensor& outside, const Tensor& outside_row,
+                                      int64_t most) {
+  const auto [sets, block] = call.sizes<2>("row_ids", row_ids);
+  BIND(row_ids, sets, block);
+  BIND(budgets, sets);
+  BIND(outside, sets);
+  BIND(outside_row, sets);
+  call.check(0 <= most && most <= block, "most must be between 0 and the block of ", block, ", got ", most);
+  args.sets = sets, args.block = block, args.most = most;
+  check_budgets(call, budgets, args.budgets, sets, most);
+  return make_picks(call, args, sets, most);
+}
+
+template <class Backend>
+std::tuple<Tensor, Tensor> farthest_first_block(const Tensor& distances, Tensor nearest,
+                                                const Tensor& row_ids, const Tensor& budgets,
+                                                const Tensor& outside, const Tensor& outside_row,
+                                                int64_t most) {
+  const Call call("farthest_first_block", distances);
+  FarthestFirstBlock args{};
+  auto [picks, gains] = bind_block(call, args, row_ids, budgets, outside, outside_row, most);
+  const int64_t sets = args.sets, block = args.block;
+  call.bind_real(args.distances, args.distances_double, "distances", distances, {sets, block, block});
+  BIND(nearest, sets, block);
+  Backend::run(args, distances);
+  return {picks, gains};
+}
+
+template <class Backend>
+std::tuple<Tensor, Tensor> graph_cut_block(const Tensor& similarity, Tensor values, const Tensor& row_ids,
+                                           const Tensor& budgets, const Tensor& outside,
+                                           const Tensor& outside_row, const Tensor& floor, const Tensor& rise,
+                                           const Tensor& reach, double penalty, int64_t most) {
+  const Call call("graph_cut_block", similarity);
+  GraphCutBlock args{};
+  auto [picks, gains] = bind_block(call, args, row_ids, budgets, outside, outside_row, most);
+  const int64_t sets = args.sets, block = args.block;
+  call.bind_real(args.similarity, args.similarity_double, "similarity", similarity, {sets, block, block});
+  BIND(values, sets, block);
+  BIND(floor, sets);
+  BIND(rise, sets);
+  BIND(reach, sets);
+  args.penalty = penalty;
+  Backend::run(args, similarity);
+  return {picks, gains};
+}
+
+template <class Backend>
+std::tuple<Tensor, Tensor, Tensor> log_det_block(const Tensor& schur, Tensor pivots, const Tensor& row_ids,
+                                                 const Tensor& budgets, const Tensor& outside,
+                                                 const Tensor& outside_row, const Tensor& floor,
+                                                 int64_t most) {
+  const Call call("log_det_block", schur);
+  LogDetBlock args{};
+  auto [picks, gains] = bind_block(call, args, row_ids, budgets, outside, outside_row, most);
+  const int64_t sets = args.sets, block = args.block;
+  BIND(schur, sets, block, block);
+  BIND(pivots, sets, block);
+  BIND(floor, sets);
+  Tensor factor = call.make(args.factor, {sets, most, block}, 0);
+  Backend::run(args, schur);
+  return {picks, gains, factor};
+}
+
+template <class Backend>
+std::tuple<Tensor, Tensor> herding(const Tensor& features, const Tensor& scale, const Tensor& norms,
+                                   const Tensor& mean, Tensor residual, Tensor taken, const Tensor& budgets,
+                                   const Tensor& floor, int64_t most) {
+  const Call call("herding", features);
+  const auto [sets, rows, width] = call.sizes<3>("features", features);
+  call.check(0 <= most && most <= rows, "most must be between 0 and the ", rows, " rows, got ", most);
+  Herding args{};
+  BIND(features, sets, rows, width);
+  BIND(scale, sets, rows);
+  BIND(norms, sets, rows);
+  BIND(mean, sets, width);
+  BIND(residual, sets, width);
+  BIND(taken, sets, rows);
+  BIND(budgets, sets);
+  BIND(floor, sets);
+  const Tensor scores = call.make(args.scores, {sets, rows});
+  check_budgets(call, budgets, args.budgets, sets, most);
+  auto [picks, gains] = make_picks(call, args, sets, most);
+  args.sets = sets, args.rows = rows, args.width = width, args.most = most;
+  Backend::run(args, features);
+  return {picks, gains};
+}
+
+template <class Backend>
+std::tuple<Tensor, Tensor> coverage_gains(const Tensor& similarity, const Tensor& coverage, double margin) {
+  const Call call("coverage_gains", similarity);
+  const auto [sets, block, rows] = call.sizes<3>("similarity", similarity);
+  CoverageGains args{};
+  BIND(similarity, sets, block, rows);
+  BIND(coverage, sets, rows);
+  Tensor gains = call.make(args.gains, {sets, block}), active = call.make(args.active, {sets, block});
+  args.margin = margin, args.sets = sets, args.block = block, args.rows = rows;
+  Backend::run(args, similarity);
+  return {gains, active};
+}
+
+template <class Backend>
+std::tuple<Tensor, Tensor, Tensor> facility_location_block(
+    const Tensor& similarity, std::optional<Tensor> features, std::optional<Tensor> scale,
+    std::optional<Tensor> norms, const Tensor& positions, Tensor coverage, Tensor bounds,
+    const Tensor& row_ids, const Tensor& budgets, const Tensor& outside, const Tensor& outside_row,
+    const Tensor& floor, double error, int64_t metric, double parameter, int64_t most) {
+  const Call call("facility_location_block", similarity);
+  const bool computed = metric != static_cast<int64_t>(Metric::kPrecomputed);
+  call.check(0 <= metric && metric <= static_cast<int64_t>(Metric::kRbf), "metric must be 0 to 4, got ",
+             metric);
+  call.check(computed == (features && scale && norms) && computed == (features || scale || norms),
+             "features, scale and norms are all given, or none for a precomputed similarity (metric 0)");
+  FacilityLocationBlock args{};
+  auto [picks, gains] = bind_block(call, args, row_ids, budgets, outside, outside_row, most);
+  const int64_t sets = args.sets, block = args.block;
+  args.rows = call.sizes<3>("similarity", similarity)[2];
+  BIND(similarity, sets, block, args.rows);
+  BIND(positions, sets, block);
+  BIND(coverage, sets, args.rows);
+  BIND(bounds, sets, block);
+  BIND(floor, sets);
+  if (computed) {
+    args.width = call.sizes<3>("features", *features)[2];
+    call.bind(args.features, "features", *features, {sets, args.rows, args.width});
+    call.bind(args.scale, "scale", *scale, {sets, args.rows});
+    call.bind(args.norms, "norms", *norms, {sets, args.rows});
+  }
+  Tensor evaluations = call.make(args.evaluations, {sets, 2}, 0);
+  args.error = error, args.metric = static_cast<Metric>(metric), args.parameter = parameter;
+  Backend::run(args, similarity);
+  return {picks, gains, evaluations};
+}
+
+#ifndef FASTCORE_SIMT
+std::tuple<Tensor, Tensor, Tensor> facility_location_sparse(const Tensor& offsets, const Tensor& indices,
+                                                            const Tensor& values, Tensor coverage,
+                                                            Tensor bounds, int64_t budget, double floor) {
+  const Call call("facility_location_sparse", values);
+  const auto [entries] = call.sizes<1>("values", values);
+  const auto [rows] = call.sizes<1>("coverage", coverage);
+  const auto [candidates] = call.sizes<1>("bounds", bounds);
+  call.check(0 <= budget && budget <= candidates, "budget must be between 0 and the ", candidates,
+             " candidates, got ", budget);
+  FacilityLocationSparse args{};
+  BIND(offsets, candidates + 1);
+  BIND(indices, entries);
+  BIND(values, entries);
+  BIND(coverage, rows);
+  BIND(bounds, candidates);
+  call.check(args.offsets[0] == 0 && args.offsets[candidates] == entries, "offsets must run from 0 to ",
+             entries, ", the number of values");
+  Tensor picks = call.make(args.picks, {budget}, -1), gains = call.make(args.gains, {budget}, 0);
+  Tensor evaluations = call.make(args.evaluations, {1}, 0);
+  args.candidates = candidates, args.rows = rows, args.budget = budget, args.floor = floor;
+  Cpu::run(args, values);
+  return {picks, gains, evaluations};
+}
+#endif
+
+#undef BIND
+#undef BIND_COLUMNS
+
+template <class Backend>
+void implement(torch::stable::detail::StableLibrary& library) {
+#define FASTCORE_IMPLEMENT(op, Args) library.impl(#op, TORCH_BOX(&op<Backend>));
+  FASTCORE_OPS(FASTCORE_IMPLEMENT)
+#undef FASTCORE_IMPLEMENT
+}
+
+}  // namespace
+}  // namespace fastcore
+
+FASTCORE_LIBRARY(FASTCORE_NAMESPACE, library) {
+  library.def("project(Tensor features, Tensor direction) -> Tensor");
+  library.def("squared_norms(Tensor features) -> Tensor");
+  library.def("weighted_sum(Tensor features, Tensor weights) -> Tensor");
+  library.def(
+      "nearest_update(Tensor products, Tensor row_norms, Tensor pick_norms, Tensor(a!) nearest, "
+      "Tensor(b!) owner, Tensor(c!) second, int offset) -> ()");
+  library.def(
+      "farthest_first_block(Tensor distances, Tensor(a!) nearest, Tensor row_ids, Tensor budgets, "
+      "Tensor outside, Tensor outside_row, int most) -> (Tensor, Tensor)");
+  library.def(
+      "graph_cut_block(Tensor similarity, Tensor(a!) values, Tensor row_ids, Tensor budgets, Tensor outside, "
+      "Tensor outside_row, Tensor floor, Tensor rise, Tensor reach, float penalty, int most) "
+      "-> (Tensor, Tensor)");
+  library.def(
+      "log_det_block(Tensor schur, Tensor(a!) pivots, Tensor row_ids, Tensor budgets, Tensor outside, "
+      "Tensor outside_row, Tensor floor, int most) -> (Tensor, Tensor, Tensor)");
+  library.def(
+      "herding(Tensor features, Tensor scale, Tensor norms, Tensor mean, Tensor(a!) residual, "
+      "Tensor(b!) taken, Tensor budgets, Tensor floor, int most) -> (Tensor, Tensor)");
+  library.def("coverage_gains(Tensor similarity, Tensor coverage, float margin) -> (Tensor, Tensor)");
+  library.def(
+      "facility_location_block(Tensor similarity, Tensor? features, Tensor? scale, Tensor? norms, "
+      "Tensor positions, Tensor(a!) coverage, Tensor(b!) bounds, Tensor row_ids, Tensor budgets, "
+      "Tensor outside, Tensor outside_row, Tensor floor, float error, int metric, float parameter, int most) "
+      "-> (Tensor, Tensor, Tensor)");
+  library.def(
+      "facility_location_sparse(Tensor offsets, Tensor indices, Tensor values, Tensor(a!) coverage, "
+      "Tensor(b!) bounds, int budget, float floor) -> (Tensor, Tensor, Tensor)");
+}
+
+#ifdef FASTCORE_SIMT
+FASTCORE_LIBRARY_IMPL(FASTCORE_NAMESPACE, CPU, library) { fastcore::implement<fastcore::Simt>(library); }
+#else
+FASTCORE_LIBRARY_IMPL(FASTCORE_NAMESPACE, CPU, library) {
+  fastcore::implement<fastcore::Cpu>(library);
+  library.impl("facility_location_sparse", TORCH_BOX(&fastcore::facility_location_sparse));
+}
+#endif
+#ifdef FASTCORE_CUDA
+FASTCORE_LIBRARY_IMPL(FASTCORE_NAMESPACE, CUDA, library) { fastcore::implement<fastcore::Cuda>(library); }
+#endif

@@ -1,0 +1,141 @@
+"""Shapes and types of every op's results, for torch.compile and FakeTensor."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def project(features: Tensor, direction: Tensor) -> Tensor:
+    return features.new_empty(features.shape[:2], dtype=torch.float64)
+
+
+def squared_norms(features: Tensor) -> Tensor:
+    return features.new_empty(features.shape[:2], dtype=torch.float64)
+
+
+def weighted_sum(features: Tensor, weights: Tensor) -> Tensor:
+    return features.new_empty((features.shape[0], features.shape[2]), dtype=torch.float64)
+
+
+def nearest_update(*arguments: object) -> None:
+    return None
+
+
+def _picks(row_ids: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    picks = row_ids.new_empty((row_ids.shape[0], most), dtype=torch.int64)
+    return picks, torch.empty_like(picks, dtype=torch.float64)
+
+
+def farthest_first_block(
+    distances: Tensor,
+    nearest: Tensor,
+    row_ids: Tensor,
+    budgets: Tensor,
+    outside: Tensor,
+    outside_row: Tensor,
+    most: int,
+) -> tuple[Tensor, Tensor]:
+    return _picks(row_ids, most)
+
+
+def graph_cut_block(
+    similarity: Tensor,
+    values: Tensor,
+    row_ids: Tensor,
+    budgets: Tensor,
+    outside: Tensor,
+    outside_row: Tensor,
+    floor: Tensor,
+    rise: Tensor,
+    reach: Tensor,
+    penalty: float,
+    most: int,
+) -> tuple[Tensor, Tensor]:
+    return _picks(row_ids, most)
+
+
+def log_det_block(
+    schur: Tensor,
+    pivots: Tensor,
+    row_ids: Tensor,
+    budgets: Tensor,
+    outside: Tensor,
+    outside_row: Tensor,
+    floor: Tensor,
+    most: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    return *_picks(row_ids, most), pivots.new_empty((pivots.shape[0], most, pivots.shape[1]))
+
+
+def herding(
+    features: Tensor,
+    scale: Tensor,
+    norms: Tensor,
+    mean: Tensor,
+    residual: Tensor,
+    taken: Tensor,
+    budgets: Tensor,
+    floor: Tensor,
+    most: int,
+) -> tuple[Tensor, Tensor]:
+    return _picks(features, most)
+
+
+def coverage_gains(similarity: Tensor, coverage: Tensor, margin: float) -> tuple[Tensor, Tensor]:
+    gains = similarity.new_empty(similarity.shape[:2], dtype=torch.float64)
+    return gains, torch.empty_like(gains, dtype=torch.int64)
+
+
+def facility_location_block(
+    similarity: Tensor,
+    features: Tensor | None,
+    scale: Tensor | None,
+    norms: Tensor | None,
+    positions: Tensor,
+    coverage: Tensor,
+    bounds: Tensor,
+    row_ids: Tensor,
+    budgets: Tensor,
+    outside: Tensor,
+    outside_row: Tensor,
+    floor: Tensor,
+    error: float,
+    metric: int,
+    parameter: float,
+    most: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    return *_picks(row_ids, most), row_ids.new_empty((row_ids.shape[0], 2))
+
+
+def facility_location_sparse(
+    offsets: Tensor,
+    indices: Tensor,
+    values: Tensor,
+    coverage: Tensor,
+    bounds: Tensor,
+    budget: int,
+    floor: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    return indices.new_empty(budget), coverage.new_empty(budget), indices.new_empty(1)
+
+
+OPS = (
+    project,
+    squared_norms,
+    weighted_sum,
+    nearest_update,
+    farthest_first_block,
+    graph_cut_block,
+    log_det_block,
+    herding,
+    coverage_gains,
+    facility_location_block,
+    facility_location_sparse,
+)
+
+
+def register(namespace: str) -> None:
+    """Register these for the ops of a loaded library."""
+    for fake in OPS:
+        torch.library.register_fake(f"{namespace}::{fake.__name__}", fake)

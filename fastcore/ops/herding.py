@@ -1,0 +1,58 @@
+"""Herding: rows whose running mean follows the mean of the data."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fastcore.ops import implementation
+from fastcore.ops.choice import choose
+
+
+def herding(
+    features: Tensor,
+    scale: Tensor,
+    norms: Tensor,
+    mean: Tensor,
+    residual: Tensor,
+    taken: Tensor,
+    budgets: Tensor,
+    floor: Tensor,
+    most: int,
+) -> tuple[Tensor, Tensor]:
+    """Pick, again and again, the row x nearest to the residual w, then add mean - x to the residual.
+
+    features (sets, rows, width) float32, each row times scale (sets, rows) float64; norms (sets, rows) float64
+    squared norms of the scaled rows; mean and residual (sets, width) float64; taken (sets, rows) uint8.
+    The score is 2 x.w - |x|^2. residual and taken are changed in place. Returns picks (sets, most) int64
+    positions, -1 after the budget of a set, and scores (sets, most) float64. Reads the features once a pick.
+    """
+    return implementation("herding", herding_reference, features)(
+        features, scale, norms, mean, residual, taken, budgets, floor, most
+    )
+
+
+def herding_reference(
+    features: Tensor,
+    scale: Tensor,
+    norms: Tensor,
+    mean: Tensor,
+    residual: Tensor,
+    taken: Tensor,
+    budgets: Tensor,
+    floor: Tensor,
+    most: int,
+) -> tuple[Tensor, Tensor]:
+    picks = budgets.new_full((len(budgets), most), -1)
+    gains = norms.new_zeros((len(budgets), most))
+    rows = torch.arange(features.shape[1], device=features.device)
+    for g, x in enumerate(features.double() * scale.unsqueeze(-1)):
+        for t in range(int(budgets[g])):
+            score = (2 * (x @ residual[g]) - norms[g]).masked_fill(taken[g].bool(), -torch.inf)
+            p = choose(score, rows, float(floor[g]))
+            if p is None:
+                break
+            picks[g, t], gains[g, t] = p, score[p]
+            residual[g] += mean[g] - x[p]
+            taken[g, p] = 1
+    return picks, gains

@@ -1,0 +1,137 @@
+"""One numeric check of every native op against its reference, run once after a build."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+SETS, ROWS, WIDTH, BLOCK, MOST = 2, 37, 19, 11, 5
+
+
+@dataclass(frozen=True)
+class Case:
+    """Arguments of one op, and which of its outputs and changed arguments its definition fixes."""
+
+    arguments: tuple[Any, ...]
+    outputs: tuple[int, ...] = ()
+    changed: tuple[int, ...] = ()
+
+
+def cases() -> dict[str, Case]:
+    """A small case for every op: two ground sets, odd sizes, no ties, the second budget smaller."""
+    generator = torch.Generator().manual_seed(0)
+
+    def uniform(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
+        return torch.rand(shape, generator=generator, dtype=torch.float64).to(dtype)
+
+    features = uniform(SETS, ROWS, WIDTH, dtype=torch.float32) - 0.5
+    double = features.double()
+    norms = double.square().sum(-1)
+    scale = norms.rsqrt()
+    points = double[:, :BLOCK]
+    gram = points @ points.mT
+    distances = torch.cdist(points, points).square()
+    row_ids = torch.arange(BLOCK).repeat(SETS, 1)
+    budgets = torch.tensor([MOST, MOST - 2])
+    nothing = torch.full((SETS,), -torch.inf, dtype=torch.float64)
+    block = (row_ids, budgets, nothing, torch.full((SETS,), ROWS))
+    floor = torch.full((SETS,), 1e-12, dtype=torch.float64)
+    similarity = 0.5 + 0.5 * (points @ double.mT) * scale[:, :BLOCK, None] * scale[:, None]
+    coverage = uniform(SETS, ROWS)
+    bounds = torch.full((SETS, BLOCK), float(ROWS), dtype=torch.float64)
+    float_norms = norms.float()
+    nearest = uniform(SETS, ROWS, dtype=torch.float32) * 4
+    entries = torch.arange(ROWS).repeat(BLOCK)
+    return {
+        "project": Case((features, uniform(SETS, WIDTH)), (0,)),
+        "squared_norms": Case((features,), (0,)),
+        "weighted_sum": Case((features, uniform(SETS, ROWS)), (0,)),
+        "nearest_update": Case(
+            (
+                (double @ points.mT).float(),
+                float_norms,
+                float_norms[:, :BLOCK].contiguous(),
+                nearest,
+                torch.zeros(SETS, ROWS, dtype=torch.int64),
+                nearest + 1,
+                3,
+            ),
+            changed=(3, 4, 5),
+        ),
+        "farthest_first_block": Case((distances, uniform(SETS, BLOCK) * 9, *block, MOST), (0, 1), (1,)),
+        "graph_cut_block": Case(
+            (gram, uniform(SETS, BLOCK), *block, floor, 0 * floor, nothing.neg(), 0.3, MOST), (0, 1), (1,)
+        ),
+        "log_det_block": Case(
+            (gram, gram.diagonal(dim1=1, dim2=2).clone(), *block, floor, MOST), (0, 1, 2), (1,)
+        ),
+        "herding": Case(
+            (
+                features,
+                scale,
+                torch.ones_like(norms),
+                (double * scale[..., None]).mean(1),
+                uniform(SETS, WIDTH),
+                torch.zeros(SETS, ROWS, dtype=torch.uint8),
+                budgets,
+                floor,
+                MOST,
+            ),
+            (0, 1),
+            (4, 5),
+        ),
+        "coverage_gains": Case((similarity.float(), coverage, 0.125), (0, 1)),
+        "facility_location_block": Case(
+            (similarity.float(), features, scale, norms, row_ids, coverage, bounds)
+            + (*block, floor, 1e-5, 1, 0.0, MOST),
+            (0, 1),
+            (5,),
+        ),
+        "facility_location_sparse": Case(
+            (torch.arange(BLOCK + 1) * ROWS, entries, similarity[0].float().flatten(), coverage[0], bounds[0])
+            + (MOST, 0.0),
+            (0, 1),
+            (3,),
+        ),
+    }
+
+
+def copied(arguments: tuple[Any, ...], device: str) -> tuple[Any, ...]:
+    """Fresh copies on a device, for an op that changes its arguments."""
+    return tuple(a.clone().to(device) if isinstance(a, Tensor) else a for a in arguments)
+
+
+def difference(case: Case, op: Callable[..., Any], reference: Callable[..., Any], device: str) -> str:
+    """Run op and reference on the same arguments; "" if they agree, else what differs."""
+    ours, theirs = copied(case.arguments, device), copied(case.arguments, device)
+    results = [op(*ours), reference(*theirs)]
+    got, wanted = (r if isinstance(r, tuple) else (r,) for r in results)
+    pairs = [(f"output {i}", got[i], wanted[i]) for i in case.outputs]
+    pairs += [(f"argument {i}", ours[i], theirs[i]) for i in case.changed]
+    for name, one, other in pairs:
+        rtol = 1e-5 if other.dtype == torch.float32 else 1e-9
+        if not torch.allclose(one.to(other.dtype), other, rtol=rtol, atol=rtol, equal_nan=True):
+            return f"{name} differs by {float((one - other).abs().max()):.3g}"
+    return ""
+
+
+def failures(device: str, has_kernel: Callable[[str, str], bool]) -> dict[str, str]:
+    """The ops whose native results on `device` are wrong, and how: {} if all is well."""
+    found = {}
+    with torch.device("cpu"), torch.no_grad():
+        for name, case in cases().items():
+            if not has_kernel(name, device):
+                continue
+            reference = getattr(importlib.import_module(f"fastcore.ops.{name}"), f"{name}_reference")
+            try:
+                trouble = difference(case, getattr(torch.ops.fastcore, name), reference, device)
+            except Exception as error:  # whatever it is, the op cannot be used
+                trouble = f"{type(error).__name__}: {error}".partition("\n")[0]
+            if trouble:
+                found[name] = trouble
+    return found

@@ -1,0 +1,145 @@
+"""Which implementation an op gets: the backend asked for, the device, and what the library has."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import torch
+
+from fastcore import doctor, ops
+from fastcore.ops import native
+from fastcore.ops.squared_norms import squared_norms_reference
+
+
+@pytest.fixture(autouse=True)
+def _no_forced_backend(monkeypatch):
+    monkeypatch.delenv("FASTCORE_BACKEND", raising=False)
+
+
+@pytest.fixture
+def no_library(monkeypatch):
+    """A process in which the library cannot be had."""
+    monkeypatch.setattr(native, "_native", native.Native(None, "there is no compiler"))
+
+
+def chosen(device: str = "cpu") -> object:
+    return ops.implementation("squared_norms", squared_norms_reference, torch.ones(1, 2, 3, device=device))
+
+
+def test_native_kernels_run_by_default():
+    assert ops.active_backend("cpu") == "cpu"
+    assert chosen() is torch.ops.fastcore.squared_norms
+
+
+def test_the_reference_runs_when_asked_for_and_loads_nothing(monkeypatch):
+    monkeypatch.setattr(native, "status", lambda: pytest.fail("the library was asked for"))
+    with ops.use_backend("reference"):
+        assert ops.active_backend("cpu") == ops.active_backend("cuda") == "reference"
+        assert chosen() is squared_norms_reference
+
+
+def test_the_environment_sets_the_default_and_the_block_wins(monkeypatch):
+    monkeypatch.setenv("FASTCORE_BACKEND", "reference")
+    assert ops.active_backend("cpu") == "reference"
+    with ops.use_backend("cpu"):
+        assert ops.active_backend("cpu") == "cpu"
+        with ops.use_backend("auto"):
+            assert ops.active_backend("cpu") == "cpu"
+    assert ops.active_backend("cpu") == "reference"
+
+
+def test_a_block_ends_with_an_error_too():
+    with pytest.raises(KeyError), ops.use_backend("reference"):
+        raise KeyError
+    assert ops.active_backend("cpu") == "cpu"
+
+
+def test_a_block_is_not_seen_by_other_threads():
+    found = []
+    with ops.use_backend("reference"):
+        thread = threading.Thread(target=lambda: found.append(ops.active_backend("cpu")))
+        thread.start()
+        thread.join()
+    assert found == ["cpu"]
+
+
+@pytest.mark.parametrize("name", ["rocm", "", "CPU", "simd"])
+def test_an_unknown_backend_is_an_error_that_lists_the_known(name, monkeypatch):
+    with pytest.raises(ValueError, match=f"backend must be one of auto, reference, cpu, cuda, got '{name}'"):
+        with ops.use_backend(name):
+            pass
+    if name:  # an empty variable is no variable
+        monkeypatch.setenv("FASTCORE_BACKEND", name)
+        with pytest.raises(ValueError, match="FASTCORE_BACKEND must be one of"):
+            ops.active_backend("cpu")
+
+
+def test_a_backend_of_another_device_is_an_error():
+    with (
+        ops.use_backend("cuda"),
+        pytest.raises(RuntimeError, match="'cuda' was asked for, .*pass device='cuda'"),
+    ):
+        chosen()
+
+
+def test_other_devices_get_the_reference():
+    assert ops.active_backend("meta") == "reference"
+    assert chosen("meta") is squared_norms_reference
+
+
+def test_without_a_library_auto_means_the_reference(no_library):
+    assert ops.active_backend("cpu") == "reference"
+    assert chosen() is squared_norms_reference
+
+
+def test_without_a_library_a_forced_backend_says_why(no_library):
+    with (
+        ops.use_backend("cpu"),
+        pytest.raises(RuntimeError, match="not available: there is no compiler; .*doctor"),
+    ):
+        chosen()
+
+
+def test_kernels_that_are_missing_for_a_device_are_one_warning(monkeypatch):
+    if native.has_kernel("project", "cuda"):
+        pytest.skip("this library has CUDA kernels")
+    monkeypatch.setattr(native, "_native", native.Native(native.status().folder))
+    with pytest.warns(RuntimeWarning, match="has no cuda kernels: .*Using the reference") as warned:
+        assert [ops.active_backend("cuda") for _ in range(3)] == ["reference"] * 3
+    assert len(warned) == 1
+
+
+def test_an_op_without_a_kernel_for_the_device_gets_the_reference(monkeypatch):
+    monkeypatch.setattr(native, "problem", lambda device: "")
+    monkeypatch.setattr(
+        native, "has_kernel", lambda op, device, namespace: (op, device) != ("herding", "cuda")
+    )
+    assert ops.backend_of("project", "cuda") == "cuda"
+    assert ops.backend_of("herding", "cuda") == "reference"
+
+
+def test_the_doctor_reports_a_healthy_machine():
+    report = doctor.report()
+    assert set(report["backends"]["cpu"].values()) == {"cpu"}
+    assert report["library"] == str(native.status().folder)
+    assert report["torch"] == torch.__version__
+    assert [line for line in report["advice"] if line.startswith("cpu")] == []
+
+
+def test_the_doctor_says_what_is_missing(no_library):
+    report = doctor.report()
+    assert set(report["backends"]["cpu"].values()) == {"reference"}
+    assert report["library"] == "none"
+    assert "cpu: there is no compiler" in report["advice"]
+
+
+def test_the_doctor_builds_nothing_for_the_reference(monkeypatch):
+    monkeypatch.setenv("FASTCORE_BACKEND", "reference")
+    monkeypatch.setattr(native, "status", lambda: pytest.fail("the library was asked for"))
+    assert set(doctor.report()["backends"]["cpu"].values()) == {"reference"}
+
+
+def test_the_doctor_survives_a_backend_that_cannot_be(monkeypatch):
+    monkeypatch.setenv("FASTCORE_BACKEND", "turbo")
+    assert "FASTCORE_BACKEND must be one of" in doctor.report()["backends"]["cpu"]["none"]

@@ -1,0 +1,114 @@
+"""The torch glue: the schema and fake kernel of every op, and errors that name the argument."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from fastcore.ops import fakes
+from tests.ops.backends import op_of, require
+from tests.ops.cases import CASES, Arguments
+
+OPS = [fake.__name__ for fake in fakes.OPS]
+STATE = ("row_norms", "nearest", "owner", "second")
+
+
+@pytest.fixture(autouse=True)
+def native() -> None:
+    require("cpu")
+
+
+def arguments_of(op: str) -> Arguments:
+    """The first case that has several of everything."""
+    candidates = (case.arguments() for case in CASES if case.op == op)
+    chosen = next(a for a in candidates if all(min(v.shape) > 1 for v in a.values() if isinstance(v, Tensor)))
+    return {
+        key: v.nan_to_num() if isinstance(v, Tensor) and v.isnan().any() else v for key, v in chosen.items()
+    }
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_opcheck(op: str) -> None:
+    overload = getattr(torch.ops.fastcore, op).default
+    torch.library.opcheck(overload, tuple(arguments_of(op).values()))
+
+
+def call_with(op: str, name: str, value: Any, expected: str) -> None:
+    """The op refuses `value` for the argument `name`, and says so."""
+    arguments = arguments_of(op)
+    with pytest.raises(RuntimeError, match=rf"fastcore::{op}: (?=.*\b{name}\b).*{re.escape(expected)}"):
+        getattr(torch.ops.fastcore, op)(*{**arguments, name: value}.values())
+
+
+LEADING = {
+    *((op, next(iter(arguments_of(op)))) for op in OPS),
+    *((op, "row_ids") for op in OPS),
+    *(("facility_location_sparse", name) for name in ("values", "coverage", "bounds")),
+}
+"""Arguments whose sizes are what the others are compared with."""
+
+FREE_WIDTH = {("facility_location_block", "features")}
+TENSORS = [(op, name) for op in OPS for name, value in arguments_of(op).items() if isinstance(value, Tensor)]
+
+
+@pytest.mark.parametrize(("op", "name"), TENSORS)
+def test_wrong_type(op: str, name: str) -> None:
+    value = arguments_of(op)[name]
+    call_with(op, name, value.to(torch.float16), "must be")
+
+
+@pytest.mark.parametrize(("op", "name"), TENSORS)
+def test_wrong_number_of_dimensions(op: str, name: str) -> None:
+    call_with(op, name, arguments_of(op)[name].unsqueeze(-1), "must")
+
+
+@pytest.mark.parametrize(("op", "name"), [pair for pair in TENSORS if pair not in LEADING])
+def test_wrong_size(op: str, name: str) -> None:
+    value = arguments_of(op)[name]
+    for dimension in range(value.dim() - ((op, name) in FREE_WIDTH)):
+        call_with(op, name, value.narrow(dimension, 0, value.shape[dimension] - 1).contiguous(), "must")
+
+
+@pytest.mark.parametrize(("op", "name"), TENSORS)
+def test_not_contiguous(op: str, name: str) -> None:
+    value = arguments_of(op)[name]
+    strided = torch.stack([value, value], -1)[..., 0]
+    expected = "must be contiguous"
+    if op == "nearest_update" and name in STATE:
+        expected = "as nearest has" if name == "nearest" else "must be dense in its last dimension"
+    call_with(op, name, strided, expected)
+
+
+@pytest.mark.parametrize("name", STATE[:1] + STATE[2:])
+def test_state_with_other_strides(name: str) -> None:
+    value = arguments_of("nearest_update")[name]
+    wider = torch.cat([value, value, value], 1)[:, : value.shape[1]]
+    call_with("nearest_update", name, wider, "must have a stride of")
+
+
+@pytest.mark.parametrize("op", [op for op in OPS if "most" in arguments_of(op)])
+@pytest.mark.parametrize("most", [-1, 10_000])
+def test_most_out_of_range(op: str, most: int) -> None:
+    call_with(op, "most", most, "must be between 0 and")
+
+
+def test_budget_of_sparse_out_of_range() -> None:
+    call_with("facility_location_sparse", "budget", 10_000, "must be between 0 and")
+
+
+@pytest.mark.parametrize("metric", [-1, 5])
+def test_unknown_metric(metric: int) -> None:
+    call_with("facility_location_block", "metric", metric, "must be 0 to 4")
+
+
+@pytest.mark.parametrize("name", ["features", "scale", "norms"])
+def test_a_metric_that_lacks_features(name: str) -> None:
+    arguments = next(
+        a for a in (c.arguments() for c in CASES if c.op == "facility_location_block") if a["metric"] == 1
+    )
+    with pytest.raises(RuntimeError, match="features, scale and norms"):
+        op_of("facility_location_block")(**{**arguments, name: None})

@@ -1,0 +1,190 @@
+"""The ops that pick, against loops over the rule of csrc/kernels.h that share nothing with the references."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from tests.ops.backends import CUDA, run, runs_on
+from tests.ops.cases import CASES, Arguments, Case, similarity_of
+
+Pass = tuple[list[int], list[float]]
+
+
+def pick(values: list[float], rows: list[int], floor: float) -> tuple[int, float, float] | None:
+    """(position, best, tolerance) by the rule of choice."""
+    best = max(values)
+    if best == -np.inf:
+        return None
+    tolerance = 1e-12 * abs(best) + floor
+    tied = [
+        (row, b) for b, (row, value) in enumerate(zip(rows, values, strict=True)) if value >= best - tolerance
+    ]
+    return min(tied)[1], best, tolerance
+
+
+def greedy(
+    arguments: Arguments,
+    g: int,
+    values: Callable[[list[int]], list[float]],
+    outside: Callable[[list[int]], float] | None = None,
+    least: float = -np.inf,
+) -> Pass:
+    """Picks of set g, where `values` and `outside` say from scratch what counts after some picks."""
+    rows = arguments["row_ids"][g].tolist()
+    floor = float(arguments["floor"][g]) if "floor" in arguments else 0.0
+    limit, limit_row = float(arguments["outside"][g]), int(arguments["outside_row"][g])
+    picks: list[int] = []
+    gains: list[float] = []
+    while len(picks) < int(arguments["budgets"][g]):
+        now = [-np.inf if b in picks else value for b, value in enumerate(values(picks))]
+        found = pick(now, rows, floor)
+        if found is None or found[1] <= least:
+            break
+        p, best, tolerance = found
+        bound = outside(picks) if outside else limit
+        if not (best - tolerance > bound or (best + tolerance >= bound and rows[p] < limit_row)):
+            break
+        picks.append(p)
+        gains.append(now[p])
+    return picks, gains
+
+
+def farthest_first_block(a: Arguments, g: int) -> Pass:
+    distances, nearest = a["distances"][g].double().numpy(), a["nearest"][g].numpy()
+    return greedy(a, g, lambda picks: np.min([nearest, *distances[picks]], axis=0).tolist())
+
+
+def graph_cut_block(a: Arguments, g: int) -> Pass:
+    similarity, values = a["similarity"][g].double().numpy(), a["values"][g].numpy()
+
+    def outside(picks: list[int]) -> float:
+        limit = float(a["outside"][g])
+        if not picks:
+            return limit
+        length = np.sqrt(max(0.0, similarity[np.ix_(picks, picks)].sum()))
+        rise = len(picks) * float(a["rise"][g])
+        reach = float(a["reach"][g])
+        return limit + (rise if np.isinf(reach) else min(rise, a["penalty"] * reach * length))
+
+    return greedy(a, g, lambda picks: (values - a["penalty"] * similarity[picks].sum(0)).tolist(), outside)
+
+
+def log_det_block(a: Arguments, g: int) -> Pass:
+    """The pivot of b after picks P is s_bb - s_bP inv(S_PP) s_Pb."""
+    matrix, pivots = a["schur"][g].numpy().copy(), a["pivots"][g].numpy()
+    np.fill_diagonal(matrix, np.where(np.isfinite(pivots), pivots, 1.0))
+
+    def values(picks: list[int]) -> list[float]:
+        inner = np.linalg.solve(matrix[np.ix_(picks, picks)], matrix[picks])
+        return (pivots - (matrix[picks] * inner).sum(0)).tolist()
+
+    return greedy(a, g, values, least=float(a["floor"][g]))
+
+
+def facility_location_block(a: Arguments, g: int) -> Pass:
+    exact = a["similarity"].double().numpy()
+    if a["features"] is not None:
+        x, positions = a["features"].double().numpy(), a["positions"].numpy()
+        products = np.take_along_axis(x, positions[..., None], 1) @ x.transpose(0, 2, 1)
+        exact = similarity_of(
+            products, positions, a["norms"].numpy(), a["scale"].numpy(), a["metric"], a["parameter"]
+        )
+    coverage, closed = a["coverage"][g].numpy(), a["bounds"][g].numpy() == -np.inf
+
+    def values(picks: list[int]) -> list[float]:
+        covered = np.max([coverage, *exact[g][picks]], axis=0)
+        gains = [float(np.maximum(0.0, column - covered).sum()) for column in exact[g]]
+        return [-np.inf if shut else gain for shut, gain in zip(closed, gains, strict=True)]
+
+    return greedy(a, g, values)
+
+
+def herding(a: Arguments, g: int) -> Pass:
+    x = a["features"][g].double().numpy() * a["scale"][g].numpy()[:, None]
+    norms, mean, taken = a["norms"][g].numpy(), a["mean"][g].numpy(), a["taken"][g].numpy()
+    rows = list(range(len(x)))
+    picks: list[int] = []
+    gains: list[float] = []
+    while len(picks) < int(a["budgets"][g]):
+        residual = a["residual"][g].numpy() + len(picks) * mean - x[picks].sum(0)
+        scores = [
+            -np.inf if taken[i] or i in picks else 2 * float(x[i] @ residual) - float(norms[i]) for i in rows
+        ]
+        found = pick(scores, rows, float(a["floor"][g]))
+        if found is None:
+            break
+        picks.append(found[0])
+        gains.append(scores[found[0]])
+    return picks, gains
+
+
+def facility_location_sparse(a: Arguments, _: int) -> Pass:
+    offsets, indices, values = (a[name].tolist() for name in ("offsets", "indices", "values"))
+    columns = [list(zip(indices[i:j], values[i:j], strict=True)) for i, j in itertools.pairwise(offsets)]
+    closed = a["bounds"] == -torch.inf
+
+    def gain(column: list[tuple[int, float]], covered: list[float]) -> float:
+        return sum(max(0.0, value - covered[row]) for row, value in column)
+
+    picks: list[int] = []
+    gains: list[float] = []
+    covered = a["coverage"].tolist()
+    while len(picks) < a["budget"]:
+        now = [
+            -np.inf if closed[j] or j in picks else gain(column, covered) for j, column in enumerate(columns)
+        ]
+        found = pick(now, list(range(len(columns))), a["floor"])
+        if found is None:
+            break
+        picks.append(found[0])
+        gains.append(now[found[0]])
+        for row, value in columns[found[0]]:
+            covered[row] = max(covered[row], value)
+    return picks, gains
+
+
+BRUTE = (
+    farthest_first_block,
+    graph_cut_block,
+    log_det_block,
+    facility_location_block,
+    facility_location_sparse,
+    herding,
+)
+
+
+@functools.cache
+def expected_passes(op: str) -> list[tuple[Case, list[Pass]]]:
+    """The passes of all cases of an op that are small enough, a pass a set."""
+    brute = {function.__name__: function for function in BRUTE}[op]
+    cases = [case for case in CASES if case.op == op and is_small(case)]
+    return [(case, [brute(a, g) for g in range(sets_of(a))]) for case in cases for a in [case.arguments()]]
+
+
+def sets_of(arguments: Arguments) -> int:
+    return len(arguments["budgets"]) if "budgets" in arguments else 1
+
+
+def is_small(case: Case) -> bool:
+    return next(iter(case.arguments().values())).numel() <= 40000
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu", "simt-forward", CUDA])
+@pytest.mark.parametrize("op", [brute.__name__ for brute in BRUTE])
+def test_picks_against_brute_force(op: str, backend: str) -> None:
+    if not runs_on(op, backend):
+        pytest.skip("this op is for the CPU only")
+    for case, passes in expected_passes(op):
+        results = run(case.op, case.arguments(), backend)
+        all_picks, all_gains = (results[f"output {i}"].view(len(passes), -1) for i in (0, 1))
+        for g, (picks, gains) in enumerate(passes):
+            rest = all_picks.shape[1] - len(picks)
+            assert all_picks[g].tolist() == picks + [-1] * rest, f"{case}, set {g}"
+            size = 1 + max(map(abs, gains), default=0.0)
+            np.testing.assert_allclose(all_gains[g], gains + [0.0] * rest, rtol=1e-9, atol=1e-8 * size)

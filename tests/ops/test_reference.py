@@ -1,0 +1,113 @@
+"""The op table: every op on every backend against its reference, over random and hostile inputs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from tests.ops.backends import CUDA, Results, magnitude, run, run_reference, runs_on
+from tests.ops.cases import CASES, Arguments, similarity_of
+from tests.simt import build
+
+SUMS = ("project", "squared_norms", "weighted_sum", "coverage_gains")
+OTHERS = [schedule for schedule in build.SCHEDULES if schedule != "forward"]
+ROUNDING = 1e-12
+"""Of sums in float64, as a fraction of the sum of the sizes of the terms."""
+
+
+def assert_same(actual: Tensor, expected: Tensor, tolerance: float | Tensor, what: str) -> None:
+    """Whole numbers alike, floats within the tolerance, infinities at the same places."""
+    assert actual.shape == expected.shape and actual.dtype == expected.dtype, what
+    if not expected.is_floating_point():
+        assert torch.equal(actual, expected), what
+        return
+    finite = torch.isfinite(expected)
+    assert torch.equal(torch.where(finite, 0.0, actual), torch.where(finite, 0.0, expected)), what
+    worst = torch.where(finite, (actual - expected).abs() - tolerance, 0.0).max()
+    assert worst <= 0, f"{what}: off by {float(worst):.3g} more than allowed"
+
+
+@pytest.mark.parametrize("backend", ["cpu", "simt-forward", "simt-other", CUDA])
+@pytest.mark.parametrize("number", range(len(CASES)), ids=lambda number: str(CASES[number]))
+def test_against_reference(number: int, backend: str) -> None:
+    case = CASES[number]
+    if backend == "simt-other":  # the other schedules take turns
+        backend = f"simt-{OTHERS[number % len(OTHERS)]}"
+    if not runs_on(case.op, backend):
+        pytest.skip("this op is for the CPU only")
+    arguments = case.arguments()
+    actual, expected = run(case.op, arguments, backend), run_reference(case.op, arguments)
+    if case.op == "facility_location_sparse":
+        del actual["bounds"], actual["output 2"], expected["bounds"], expected["output 2"]
+    if case.op == "facility_location_block":
+        # Bounds and counts depend on the order of the evaluations; what they must satisfy does not.
+        check_bounds(arguments, actual, actual.pop("bounds"))
+        check_evaluations(arguments, actual, actual.pop("output 2"))
+        del expected["bounds"], expected["output 2"]
+    assert actual.keys() == expected.keys()
+    tolerances = rounding_of(case.op, arguments, expected)
+    for name, value in expected.items():
+        assert_same(actual[name], value, tolerances.get(name, 0.0), name)
+
+
+def rounding_of(op: str, arguments: Arguments, expected: Results) -> dict[str, float | Tensor]:
+    """How far each float result may be from the reference; what is not listed must be equal."""
+    size = magnitude(arguments)
+    if op in SUMS:
+        sizes = {key: value.abs() if isinstance(value, Tensor) else value for key, value in arguments.items()}
+        if op == "coverage_gains":
+            sizes["coverage"] = torch.where(torch.isfinite(sizes["coverage"]), -sizes["coverage"], torch.inf)
+        return {"output 0": ROUNDING * run_reference(op, sizes)["output 0"]}
+    if op == "graph_cut_block":  # a fused multiply-add rounds once instead of twice
+        return dict.fromkeys(
+            ("output 1", "values"), ROUNDING * size * (1 + expected["output 0"].shape[1]) / 10
+        )
+    if op == "log_det_block":
+        return {"output 1": ROUNDING * size, "pivots": ROUNDING * size, "output 2": ROUNDING * size**0.5 * 10}
+    if op == "herding":
+        scores = ROUNDING * (float(arguments["norms"].max()) + 1) * 10
+        return {"output 1": scores, "residual": ROUNDING * size * 10}
+    if op == "facility_location_block":
+        rows = arguments["coverage"].shape[1]
+        # A distance is the root of a difference: an error of 1e-16 in the square is one of 1e-8 near 0.
+        near = 1e-6 if arguments["metric"] == 3 else ROUNDING
+        return {"output 1": near * size * rows**0.5, "coverage": near * size}
+    return {"output 1": ROUNDING * size * 100} if op == "facility_location_sparse" else {}
+
+
+def exact_gains(arguments: Arguments, coverage: Tensor) -> np.ndarray:
+    positions = arguments["positions"].numpy()
+    if arguments["features"] is None:
+        exact = arguments["similarity"].double().numpy()
+    else:
+        x = arguments["features"].double().numpy()
+        products = np.take_along_axis(x, positions[..., None], 1) @ x.transpose(0, 2, 1)
+        sides = arguments["norms"].numpy(), arguments["scale"].numpy()
+        exact = similarity_of(products, positions, *sides, arguments["metric"], arguments["parameter"])
+    return np.maximum(0.0, exact - coverage.numpy()[:, None]).sum(-1)
+
+
+def check_bounds(arguments: Arguments, results: Results, bounds: Tensor) -> None:
+    """Closed where it was or became closed; elsewhere no less than the gain that is left, no worse than before."""
+    before = arguments["bounds"]
+    closed = before == -torch.inf
+    for g, picks in enumerate(results["output 0"]):
+        closed[g, picks[picks >= 0]] = True
+    assert torch.equal(bounds == -torch.inf, closed)
+    left = torch.from_numpy(exact_gains(arguments, results["coverage"]))
+    slack = 1e-6 * magnitude(arguments)
+    open_ = ~closed
+    assert torch.all(bounds[open_] >= left[open_] - slack)
+    width = 2 * arguments["error"] * arguments["coverage"].shape[1]
+    assert torch.all(bounds[open_] <= before[open_] + width + slack)
+
+
+def check_evaluations(arguments: Arguments, results: Results, evaluations: Tensor) -> None:
+    """Lazy: no more evaluations of a kind than the candidates, a pick; and none for a set that may not pick."""
+    picks = (results["output 0"] >= 0).sum(1)
+    block = arguments["row_ids"].shape[1]
+    assert torch.all(evaluations >= 0)
+    assert torch.all(evaluations <= (picks + 1).unsqueeze(1) * (block + 1))
+    assert torch.all(evaluations[arguments["budgets"] == 0] == 0)

@@ -1,0 +1,149 @@
+// Small kernels, right and wrong ones, for the tests of the stand-in: `probes NAME` prints what the kernel
+// NAME wrote.
+#include <cstdio>
+#include <map>
+
+#include "reduce.cuh"
+#include "simt.cuh"
+
+namespace {
+
+using fastcore::cuda::kAllLanes;
+using fastcore::cuda::Sum;
+
+constexpr int kThreads = 96;
+
+// Sum of the numbers of all threads, 4560, by hand: each warp its part, then thread 0 the parts, twice over.
+template <bool before, bool after>
+__global__ void sum(double* out) {
+  FASTCORE_SHARED(double, part, kThreads / 32);
+  for (int round = 0; round < 2; ++round) {
+    const double value = fastcore::cuda::warp_reduce(double(threadIdx.x) * (round + 1), Sum());
+    if (threadIdx.x % 32 == 0) part[threadIdx.x / 32] = value;
+    if (before) __syncthreads();
+    double total = 0.0;
+    for (int warp = 0; warp < kThreads / 32; ++warp) total += part[warp];
+    if (after) __syncthreads();
+    out[round * kThreads + threadIdx.x] = total;
+  }
+}
+
+__global__ void divergent_barrier(double*) {
+  if (threadIdx.x < 40) __syncthreads();
+}
+
+__global__ void barrier_after_exit(double*) {
+  if (threadIdx.x >= 64) return;
+  __syncthreads();
+}
+
+__global__ void barrier_against_shuffle(double*) {
+  if (threadIdx.x < 32) {
+    __syncthreads();
+  } else {
+    __syncwarp();
+    __syncthreads();
+    __syncthreads();
+  }
+}
+
+__global__ void missing_lane(double*) {
+  if (threadIdx.x % 32 != 5) __syncwarp();
+}
+
+__global__ void different_masks(double*) {
+  __shfl_xor_sync(threadIdx.x % 2 == 0 ? kAllLanes : 0xfffffffeu, 1, 2);
+}
+
+__global__ void lane_outside_its_mask(double*) { __syncwarp(0xffffu); }
+
+__global__ void shuffle_from_outside_the_mask(double*) {
+  if (threadIdx.x % 32 < 16) __shfl_xor_sync(0xffffu, 1, 16);
+}
+
+__global__ void different_operations(double*) {
+  if (threadIdx.x % 2 == 0) {
+    __syncwarp();
+  } else {
+    __ballot_sync(kAllLanes, 1);
+  }
+}
+
+// Two halves of each warp that go separate ways, each with its own mask: allowed.
+__global__ void halves(double* out) {
+  const bool low = threadIdx.x % 32 < 16;
+  const unsigned mask = low ? 0xffffu : 0xffff0000u;
+  int value = int(threadIdx.x);
+  for (int offset = 8; offset > 0; offset /= 2) value += __shfl_xor_sync(mask, value, offset);
+  if (low) value += __popc(__ballot_sync(mask, threadIdx.x % 2));
+  out[threadIdx.x] = value;
+}
+
+__global__ void warp_operations(double* out) {
+  const int lane = int(threadIdx.x % 32);
+  const unsigned odd = __ballot_sync(kAllLanes, lane % 2);
+  const int down = __shfl_down_sync(kAllLanes, lane, 30);
+  const int any = __any_sync(kAllLanes, lane == 7), all = __all_sync(kAllLanes, lane < 31);
+  out[threadIdx.x] =
+      __shfl_sync(kAllLanes, lane, 3) + 10 * down + 1000 * (odd == 0xaaaaaaaau) + 2000 * any + 4000 * all;
+}
+
+__global__ void atomics(double* out) {
+  atomicAdd(&out[0], 1.0);
+  atomicMax(&out[1], double(threadIdx.x));
+  atomicMin(&out[2], -double(threadIdx.x));
+  atomicCAS(&out[3], 0.0, 7.0);
+}
+
+__global__ void unwritten_shared(double* out) {
+  FASTCORE_SHARED(double, values, kThreads);
+  out[threadIdx.x] = values[threadIdx.x];
+  values[threadIdx.x] = 1.0;
+}
+
+__global__ void order(double* out) { out[int(atomicAdd(&out[2 * kThreads - 1], 1.0))] = threadIdx.x; }
+
+__global__ void shared_out_of_bounds(double* out) {
+  FASTCORE_SHARED(double, values, kThreads);
+  values[threadIdx.x + 1] = out[threadIdx.x];
+}
+
+__global__ void global_out_of_bounds(double* out) { out[threadIdx.x + kThreads + 1] = 1.0; }
+
+}  // namespace
+
+int main(int, char** argv) {
+  using Kernel = void (*)(double*);
+  const std::map<std::string, Kernel> kernels = {
+      {"sum", sum<true, true>},
+      {"sum_without_first_barrier", sum<false, true>},
+      {"sum_without_second_barrier", sum<true, false>},
+#define PROBE(name) {#name, name}
+      PROBE(divergent_barrier),
+      PROBE(barrier_after_exit),
+      PROBE(barrier_against_shuffle),
+      PROBE(missing_lane),
+      PROBE(different_masks),
+      PROBE(lane_outside_its_mask),
+      PROBE(shuffle_from_outside_the_mask),
+      PROBE(different_operations),
+      PROBE(halves),
+      PROBE(warp_operations),
+      PROBE(atomics),
+      PROBE(unwritten_shared),
+      PROBE(order),
+      PROBE(shared_out_of_bounds),
+      PROBE(global_out_of_bounds),
+#undef PROBE
+  };
+  const std::unique_ptr<double[]> out(new double[2 * kThreads]());
+  try {
+    // Two blocks: what the first leaves in shared memory must not reach the second.
+    simt::launch(argv[1], 2, kThreads, kernels.at(argv[1]), out.get());
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "%s\n", error.what());
+    return 1;
+  }
+  for (int i = 0; i < 2 * kThreads; ++i) std::printf("%.17g\n", out[i]);
+  return 0;
+}
