@@ -1,0 +1,1 @@
+"""Selection engines: exact greedy picks, many for each pass over the data."""

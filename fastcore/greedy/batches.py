@@ -1,0 +1,184 @@
+"""Ground sets side by side: many small classes go through an engine together, one large set alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fastcore.budget import Partition
+from fastcore.ops.choice import TIE
+from fastcore.ops.facility_location_block import similarity_of_products
+from fastcore.similarity import METRICS, DenseSimilarity, FeatureSimilarity
+
+BATCH_BYTES = 64 << 20
+"""Copies of the rows of several classes are made in batches of at most this size (or of one class)."""
+
+TILE_BYTES = 8 << 20
+"""Scratch copies of rows are made in tiles of about this size."""
+
+
+@dataclass
+class Batch:
+    """Some of the ground sets of a partition, padded to the longest.
+
+    Attributes:
+        sets: (G,) numbers of the ground sets, on the CPU.
+        rows: (G, n) row numbers on the device, ascending within a set, -1 for padding.
+        sizes: (G,) rows of each set, on the device.
+        budgets: (G,) picks of each set, on the device.
+        whole: the one set is all rows in order: no copy is needed.
+    """
+
+    sets: Tensor
+    rows: Tensor
+    sizes: Tensor
+    budgets: Tensor
+    whole: bool
+
+    def take(self, values: Tensor) -> Tensor:
+        """values (total, ...) of the rows of every set: (G, n, ...), zeros for padding."""
+        if self.whole:
+            return values[None]
+        taken = values[self.rows.clamp(min=0)]
+        return taken.masked_fill_((self.rows < 0).view(self.rows.shape + (1,) * (taken.dim() - 2)), 0)
+
+    def numbers(self, positions: Tensor) -> Tensor:
+        """Row numbers of positions (G, P) within the sets; -1 stays -1."""
+        return torch.where(positions < 0, -1, self.rows.gather(1, positions.clamp(min=0)))
+
+
+def batches(partition: Partition, device: torch.device, row_bytes: int, limit: int = BATCH_BYTES) -> Iterator[Batch]:
+    """Batches of the ground sets that have a budget, of similar size, largest first.
+
+    `row_bytes` is what one padded row costs the engine. The loop is over batches, not over classes.
+    """
+    sizes, budgets = partition.sizes, partition.budgets
+    order = sizes.argsort(descending=True, stable=True)
+    order = order[budgets[order] > 0]
+    whole = partition.sets == 1  # a partition covers all rows
+    while len(order):
+        longest = int(sizes[order[0]])
+        count = max(1, limit // (longest * max(1, row_bytes)))
+        sets, order = order[:count], order[count:]
+        within = torch.arange(longest, device="cpu")
+        inside = within < sizes[sets, None]
+        at = (partition.offsets[sets, None] + within).clamp(max=len(partition.rows) - 1)
+        rows = torch.where(inside, partition.rows[at], -1)
+        yield Batch(sets, rows.to(device), sizes[sets].to(device), budgets[sets].to(device), whole)
+
+
+class FeatureSets:
+    """Similarities within the feature sets of one batch, in float64; those of padding rows are 0.
+
+    Attributes:
+        x: (G, n, d) float32 features.
+        scale, norms: (G, n) float64, as in FeatureSimilarity.
+    """
+
+    def __init__(self, view: FeatureSimilarity, batch: Batch) -> None:
+        self.inside = batch.rows >= 0
+        self.x, self.scale, self.norms = (batch.take(v) for v in (view.features, view.scale, view.norms))
+        self.metric, self.parameter = METRICS[view.metric], view.parameter
+
+    def columns(self, positions: Tensor) -> Tensor:
+        """Similarity (G, n, P) of all rows with the rows at positions (G, P)."""
+        sets, n, width = self.x.shape
+        y = pick(self.x, positions).double().mT
+        out = torch.empty(sets, n, y.shape[2], dtype=torch.float64, device=y.device)
+        tile = max(1, TILE_BYTES // (8 * width * sets))  # no float64 copy of all features is made
+        for start in range(0, n, tile):
+            torch.bmm(self.x[:, start : start + tile].double(), y, out=out[:, start : start + tile])
+        out = self._similarity(out, (self.scale, self.norms), positions)
+        return out.mul_(self.inside.unsqueeze(2))
+
+    def among(self, positions: Tensor) -> Tensor:
+        """Similarity (G, B, B) of the rows at positions (G, B) with each other."""
+        x = pick(self.x, positions).double()
+        return self._similarity(x @ x.mT, (pick(self.scale, positions), pick(self.norms, positions)), positions)
+
+    def _similarity(self, products: Tensor, rows: tuple[Tensor, Tensor], picks: Tensor) -> Tensor:
+        side = pick(self.scale, picks), pick(self.norms, picks)
+        return similarity_of_products(products, rows, side, self.metric, self.parameter)
+
+
+class MatrixSets:
+    """Similarities within the sets of one batch, from a given matrix; those of padding rows are 0.
+
+    Attributes:
+        matrix: (G, n, n) float32.
+    """
+
+    def __init__(self, view: DenseSimilarity, batch: Batch) -> None:
+        if batch.whole:
+            self.matrix = view.matrix[None]
+            return
+        inside, rows = batch.rows >= 0, batch.rows.clamp(min=0)
+        self.matrix = view.matrix[rows.unsqueeze(2), rows.unsqueeze(1)]
+        self.matrix.mul_(inside.unsqueeze(2) & inside.unsqueeze(1))
+
+    def columns(self, positions: Tensor) -> Tensor:
+        """Similarity (G, n, P) of all rows with the rows at positions (G, P)."""
+        at = positions.clamp(min=0).unsqueeze(1).expand(-1, self.matrix.shape[1], -1)
+        return self.matrix.gather(2, at).double()
+
+    def among(self, positions: Tensor) -> Tensor:
+        """Similarity (G, B, B) of the rows at positions (G, B) with each other."""
+        return pick(self.columns(positions), positions)
+
+
+def pick(values: Tensor, positions: Tensor | None) -> Tensor:
+    """values (G, n) or (G, n, d) at positions (G, P): (G, P) or (G, P, d). None means all; -1 gives any row."""
+    if positions is None:
+        return values
+    at = positions.clamp(min=0)
+    if values.dim() == 2:
+        return values.gather(1, at)
+    if len(values) == 1:
+        return values[0].index_select(0, at[0])[None]
+    return values.gather(1, at.unsqueeze(2).expand(-1, -1, values.shape[2]))
+
+
+def marked(mask: Tensor) -> Tensor:
+    """Positions (G, P) where the mask (G, n) is true, ascending, -1 after the last of each set."""
+    order = mask.byte().argsort(dim=1, descending=True, stable=True)[:, : int(mask.sum(1).max())]
+    return torch.where(mask.gather(1, order), order, -1)
+
+
+def trim(positions: Tensor) -> Tensor:
+    """positions (G, P) without the columns at the end that hold only -1."""
+    return positions[:, : int((positions >= 0).sum(1).max())]
+
+
+def mark(mask: Tensor, positions: Tensor) -> None:
+    """Sets the mask (G, n) at positions (G, P), in place; -1 is nowhere."""
+    at = torch.where(positions < 0, mask.shape[1], positions)
+    mask |= torch.nn.functional.pad(torch.zeros_like(mask), (0, 1)).scatter_(1, at, True)[:, :-1]
+
+
+def top_block(values: Tensor, block: int, floor: Tensor | float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
+    """The `block` largest of values (G, n), and a bound on the rest.
+
+    Returns positions (G, B), the largest value outside (G,) float64 (-inf if none) and the lowest position
+    outside that reaches it (G,). Where the edge of the block runs through tied values, the block takes their
+    lowest positions, so that ties end a pass only where they must.
+    """
+    sets, n = values.shape
+    if n <= block:
+        everything = torch.arange(n, device=values.device).expand(sets, n)
+        outside = torch.full((sets,), -torch.inf, dtype=torch.float64, device=values.device)
+        return everything.contiguous(), outside, torch.full_like(everything[:, 0], n)
+    top, positions = values.topk(block + 1, dim=1)
+    edge, best = top[:, -2:-1], top[:, -1:]
+    slack = 4 * (TIE * best.abs() + torch.as_tensor(floor, device=values.device).view(-1, 1))
+    slack = torch.where(best == -torch.inf, 0.0, slack).to(values.dtype)
+    if bool((edge - best <= slack).any()):
+        snapped = torch.where((values - best).abs() <= slack, best, values)
+        positions = snapped.sort(dim=1, descending=True, stable=True).indices
+    positions = positions[:, :block]
+    rest = values.scatter(1, positions, -torch.inf)
+    outside = rest.amax(1, keepdim=True)
+    first = (rest >= outside - slack).byte().argmax(1)
+    return positions.contiguous(), outside[:, 0].double(), first

@@ -1,0 +1,246 @@
+"""Similarities of candidates with all rows of a batch, as facility location needs them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from fastcore.greedy.batches import TILE_BYTES, Batch, FeatureSets, MatrixSets, marked, pick
+from fastcore.numerics import UNIT, product_error
+from fastcore.ops.coverage_gains import coverage_gains
+from fastcore.ops.facility_location_block import facility_location_block
+from fastcore.ops.project import project
+from fastcore.ops.weighted_sum import weighted_sum
+from fastcore.similarity import METRICS, DenseSimilarity, FeatureSimilarity
+
+FLOOR = 1e-14
+
+
+class Coverage:
+    """How well every row of a batch is covered, and upper bounds on what each candidate would add.
+
+    Attributes:
+        coverage: (G, n) float64 similarity of every row to its best pick, 0 at first, inf for padding.
+        bounds: (G, n) float64 upper bounds on the gains, -inf for rows that cannot be picked.
+        floor: (G,) rounding of the gains.
+        error: how far the float32 similarities are from the exact ones.
+        matrix: (G, n, n) float32 similarities, a candidate a row, or None where only blocks are made.
+        computed: columns of n similarities made in blocks so far.
+    """
+
+    error = 0.0
+    matrix: Tensor | None = None
+    computed = 0
+
+    def __init__(self, view: FeatureSimilarity | DenseSimilarity, batch: Batch) -> None:
+        self.view = view
+        inside = batch.rows >= 0
+        self.coverage = torch.zeros(batch.rows.shape, dtype=torch.float64, device=batch.rows.device)
+        self.coverage.masked_fill_(~inside, torch.inf)
+        self.bounds = torch.full_like(self.coverage, torch.inf).masked_fill_(~inside, -torch.inf)
+        self.diagonal = batch.take(view.diagonal())
+        self.floor = FLOOR * self.diagonal.abs().amax(1)
+
+    @property
+    def n(self) -> int:
+        """Rows of the longest set."""
+        return self.coverage.shape[1]
+
+    def block(self, at: Tensor) -> Tensor:
+        """(G, B, n) float32 similarity of the candidates at positions (G, B) with all rows."""
+        raise NotImplementedError
+
+    def columns(self, at: Tensor) -> Tensor:
+        """(G, n, B) float64 similarity of all rows with those at positions (G, B)."""
+        raise NotImplementedError
+
+    def full(self) -> Tensor:
+        """(G,) the coverage when all rows are picked."""
+        best = torch.zeros_like(self.coverage)
+        for _, similarity in self.tiles():
+            best = torch.maximum(best, similarity.amax(1).double())
+        return (best * self.coverage.isfinite()).sum(1)
+
+    def covered(self) -> Tensor:
+        """(G,) the coverage reached."""
+        return self.coverage.masked_fill(self.coverage.isinf(), 0).sum(1)
+
+    def tiles(self) -> Iterator[tuple[slice, Tensor]]:
+        """Similarities of all candidates with all rows, (G, T, n) at a time."""
+        step = max(1, 4 * TILE_BYTES // (4 * self.n * len(self.coverage)))
+        for start in range(0, self.n, step):
+            part = slice(start, start + step)
+            if self.matrix is not None:
+                yield part, self.matrix[:, part]
+            else:
+                positions = torch.arange(self.n, device=self.coverage.device)[part]
+                yield part, self.block(positions.expand(len(self.coverage), -1))
+
+    def sweep(self) -> None:
+        """Brings the bounds of all candidates up to date: n^2 similarities."""
+        for part, similarity in self.tiles():
+            gains, active = coverage_gains(similarity.contiguous(), self.coverage, self.error)
+            fresh = gains + self.error * active
+            self.bounds[:, part] = torch.where(self.bounds[:, part] == -torch.inf, -torch.inf, fresh)
+
+    def add_mask(self, rows: Tensor) -> None:
+        """Takes the rows where the mask (G, n) is true as picked."""
+        for positions in marked(rows).split(64, dim=1):
+            columns = self.columns(positions).masked_fill_((positions < 0).unsqueeze(1), 0)
+            self.coverage = torch.maximum(self.coverage, columns.amax(2))
+        self.bounds.masked_fill_(rows, -torch.inf)
+
+    def add_external(self, features: Tensor) -> None:
+        """Takes outside rows (m, d) as picked, for the one set of the batch."""
+        if not isinstance(self.view, FeatureSimilarity):
+            raise ValueError('preselected: outside features need features, not metric="precomputed"')
+        for part in features.split(64):
+            self.coverage = torch.maximum(self.coverage, self.view.external(part).amax(1))
+
+    def greedy(
+        self, similarity: Tensor, at: Tensor, budgets: Tensor, outside: Tensor, outside_row: Tensor, most: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Picks among the candidates at positions (G, B), whose similarities (G, B, n) are given."""
+        bounds = pick(self.bounds, at).contiguous()
+        limits = (at, budgets, outside, outside_row, self.floor, self.error)
+        found = facility_location_block(
+            similarity, *self._exact(), at, self.coverage, bounds, *limits, *self._metric(), most
+        )
+        self.bounds.scatter_(1, at, bounds)
+        return found
+
+    def _exact(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        return None, None, None
+
+    def _metric(self) -> tuple[int, float]:
+        return METRICS["precomputed"], 0.0
+
+
+class MatrixCoverage(Coverage):
+    """Coverage under a given matrix, transposed once when it is not symmetric."""
+
+    def __init__(self, view: DenseSimilarity, batch: Batch) -> None:
+        super().__init__(view, batch)
+        given = MatrixSets(view, batch).matrix
+        self.matrix = given if symmetric(given) else given.mT.contiguous()
+
+    def columns(self, at: Tensor) -> Tensor:
+        """(G, n, B) float64 similarity of all rows with those at positions (G, B)."""
+        assert self.matrix is not None
+        return pick(self.matrix, at).double().mT
+
+    def start(self) -> None:
+        """Bounds on the gains of all candidates."""
+        self.sweep()
+
+
+class FeatureCoverage(Coverage):
+    """Coverage from features: float32 products as bounds, float64 where they cannot tell."""
+
+    def __init__(self, view: FeatureSimilarity, batch: Batch, limit: int) -> None:
+        super().__init__(view, batch)
+        self.sets = FeatureSets(view, batch)
+        self.metric = view.metric
+        self.operand = self.sets.x
+        width = self.operand.shape[2]
+        longest = float(view.norms.max().sqrt())
+        if view.metric == "cosine":
+            self.operand = self._cosine_operand()
+            self.error = 0.5 * product_error(width) + 4 * UNIT
+        elif view.metric == "dot":
+            self.error = product_error(width) * longest**2
+        else:
+            # The root of a small squared distance magnifies rounding: these products are float64.
+            largest = view.parameter if view.metric == "euclidean" else 1.0
+            self.error = 2 * UNIT * largest + 1e-7 * (longest if view.metric == "euclidean" else 0.0)
+        if 4 * len(self.coverage) * self.n**2 <= limit:
+            self.matrix = self._whole_matrix()
+        self.slot = torch.full((self.n,), -1, device=self.coverage.device)
+        self.cache: Tensor | None = None
+
+    def _cosine_operand(self) -> Tensor:
+        # Rows are sqrt(1/2) (x / |x|, 1): their products are (1 + cos) / 2, at no further cost.
+        sets, n, width = self.sets.x.shape
+        operand = self.sets.x.new_zeros(sets, n, -(-(width + 1) // 16) * 16)
+        scale = (math.sqrt(0.5) * self.sets.scale).float().unsqueeze(2)
+        torch.mul(self.sets.x, scale, out=operand[:, :, :width])
+        operand[:, :, width] = math.sqrt(0.5)
+        return operand
+
+    def _whole_matrix(self) -> Tensor:
+        sets, n, _ = self.operand.shape
+        if self.metric not in ("cosine", "dot"):
+            return torch.cat([tile for _, tile in self.tiles()], 1)
+        if sets > 1:
+            return torch.bmm(self.operand, self.operand.mT)
+        # Half of the products: the other triangle is its mirror image.
+        out, x = self.operand.new_empty(n, n), self.operand[0]
+        for start in range(0, n, 1024):
+            stop = min(start + 1024, n)
+            torch.mm(x[start:stop], x[start:].T, out=out[start:stop, start:])
+            out[stop:, start:stop] = out[start:stop, stop:].T
+        return out[None]
+
+    def block(self, at: Tensor) -> Tensor:
+        """(G, B, n) float32 similarity of the candidates at positions (G, B) with all rows."""
+        self.computed += at.numel()
+        if self.metric in ("cosine", "dot"):
+            return torch.bmm(pick(self.operand, at), self.operand.mT)
+        return self.sets.columns(at).mT.float().contiguous()
+
+    def reuse(self, at: Tensor) -> Tensor:
+        """The same as `block`, where candidates of the block before are not computed again."""
+        if len(at) > 1:
+            return self.block(at)
+        slot = self.slot[at[0]]
+        known = slot >= 0
+        if self.cache is None or not bool(known.any()):
+            out = self.block(at)
+        else:
+            out = self.operand.new_empty(1, at.shape[1], self.n)
+            out[0, known] = self.cache[0, slot[known]]
+            out[0, ~known] = self.block(at[:, ~known])[0]
+        self.slot.fill_(-1)
+        self.slot[at[0]] = torch.arange(at.shape[1], device=at.device)
+        self.cache = out
+        return out
+
+    def columns(self, at: Tensor) -> Tensor:
+        """(G, n, B) float64 similarity of all rows with those at positions (G, B)."""
+        return self.sets.columns(at)
+
+    def start(self) -> None:
+        """Bounds on the gains of all candidates."""
+        if self.metric != "cosine" or float(self.covered().max()) > 0:
+            return self.sweep()
+        # No similarity is negative and nothing is covered: a gain is the sum of a column.
+        inside = self.sets.inside.double()
+        direction = weighted_sum(self.sets.x, self.sets.scale * inside)
+        total = 0.5 * inside.sum(1, keepdim=True) + 0.5 * self.sets.scale * project(self.sets.x, direction)
+        slack = FLOOR * self.n
+        self.bounds = torch.where(self.bounds == -torch.inf, -torch.inf, total * (1 + 1e-12) + slack)
+
+    def full(self) -> Tensor:
+        """(G,) the coverage when all rows are picked."""
+        if self.metric == "dot":
+            return super().full()
+        return self.diagonal.masked_fill(self.coverage.isinf(), 0).sum(1)  # nothing is more similar than itself
+
+    def _exact(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        return self.sets.x, self.sets.scale, self.sets.norms
+
+    def _metric(self) -> tuple[int, float]:
+        return METRICS[self.metric], self.sets.parameter
+
+
+def symmetric(matrix: Tensor, tile: int = 1024) -> bool:
+    """Whether every (n, n) matrix of (G, n, n) equals its transpose, compared tile by tile."""
+    n = matrix.shape[1]
+    for i in range(0, n, tile):
+        for j in range(i, n, tile):
+            if not torch.equal(matrix[:, i : i + tile, j : j + tile], matrix[:, j : j + tile, i : i + tile].mT):
+                return False
+    return True

@@ -1,0 +1,150 @@
+"""Facility location: rows that cover all others, exact lazy greedy with or without an n x n matrix.
+
+Gains only shrink, so an old gain is an upper bound. Float32 similarities bound the gains; where two candidates
+come nearer to each other than the bounds can tell, both are measured in float64.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fastcore.budget import Partition
+from fastcore.greedy.batches import batches, top_block
+from fastcore.greedy.coverage import FLOOR, FeatureCoverage, MatrixCoverage
+from fastcore.greedy.picks import Collector, Counter, PickList, Picks
+from fastcore.memory import spare_bytes
+from fastcore.numerics import full_precision
+from fastcore.ops.facility_location_sparse import facility_location_sparse
+from fastcore.similarity import FeatureSimilarity, Similarity, SparseSimilarity
+
+BLOCK = 256
+PICKS_A_CALL = 256
+
+
+@full_precision()
+def facility_location(
+    view: Similarity,
+    partition: Partition,
+    *,
+    preselected: Tensor | None = None,
+    stop_at: float | None = None,
+    memory: int | None = None,
+    progress: Counter | None = None,
+    block: int = BLOCK,
+) -> Picks:
+    """Picks the row that raises sum_i max_{j in S} s_ij most, again and again; negative s_ij count as 0.
+
+    `stop_at` ends a set at that fraction of its full coverage. Where n x n float32 numbers fit into `memory`
+    bytes (a third of what is free), similarities are kept: n^2 * d / 2 multiplications and then little more.
+    Otherwise they are made in blocks, as often as needed: about 4 to 8 n^2 * d multiplications in all, and
+    memory for the block and one copy of the features.
+    Minoux, "Accelerated greedy algorithms for maximizing submodular set functions", 1978.
+    """
+    if isinstance(view, SparseSimilarity):
+        return _sparse(view, partition, preselected, stop_at, progress)
+    out = Collector(partition)
+    limit = spare_bytes(view.device) if memory is None else memory
+    for batch in batches(partition, view.device, 4 * int(partition.sizes.max())):
+        rows = FeatureCoverage(view, batch, limit) if isinstance(view, FeatureSimilarity) else MatrixCoverage(view, batch)
+        if preselected is not None and preselected.is_floating_point():
+            rows.add_external(preselected.to(view.device))
+        elif preselected is not None:
+            chosen = torch.zeros(view.n, dtype=torch.bool, device=view.device)
+            chosen[preselected.to(view.device)] = True
+            rows.add_mask(batch.take(chosen))
+        made = PickList(batch)
+        rows.start()
+        target = stop_at * rows.full() if stop_at is not None else None
+        if target is not None:
+            made.end(_reached(rows.covered(), target))
+        _cover(rows, made, target, progress, block, out)
+        out.count(columns=rows.computed)
+        out.add(batch, made)
+    return out.picks()
+
+
+def _cover(
+    rows: FeatureCoverage | MatrixCoverage,
+    made: PickList,
+    target: Tensor | None,
+    progress: Counter | None,
+    block: int,
+    out: Collector,
+) -> None:
+    """Makes the picks of a batch, pass by pass."""
+    fresh = rows.matrix is not None or float(rows.covered().max()) > 0
+    while bool((made.left > 0).any()):
+        size = rows.n if rows.matrix is not None else block if fresh else min(block, 16)
+        at, outside, outside_row = top_block(rows.bounds, size, rows.floor)
+        similarity = rows.matrix if rows.matrix is not None else rows.reuse(at)
+        most = min(at.shape[1], int(made.left.max()), PICKS_A_CALL)
+        reached = rows.covered()
+        new, gains, evaluations = rows.greedy(
+            similarity, at, made.left.clamp(max=most), outside, outside_row, most
+        )
+        new = torch.where(new < 0, -1, at.gather(1, new.clamp(min=0)))
+        if target is not None:
+            total = reached.unsqueeze(1) + gains.cumsum(1)
+            done = _reached(total, target.unsqueeze(1)) & (new >= 0)
+            new = torch.where(done.cumsum(1) - done.long() > 0, -1, new)
+        count = made.append(new, gains)
+        if target is not None:
+            made.end(done.any(1))
+        out.count(passes=1, evaluations=int(evaluations[:, 0].sum()), refinements=int(evaluations[:, 1].sum()))
+        if progress is not None:
+            progress.update(count)
+        if not fresh and bool((made.left > 0).any()):
+            rows.sweep()
+            fresh = True
+
+
+def _sparse(
+    view: SparseSimilarity,
+    partition: Partition,
+    preselected: Tensor | None,
+    stop_at: float | None,
+    progress: Counter | None,
+) -> Picks:
+    """The same over a sparse matrix, one ground set after the other; an evaluation costs a column's entries."""
+    out = Collector(partition)
+    place = partition.rows.argsort()
+    member = partition.membership
+    row, column = place[view.indices], place[torch.repeat_interleave(view.offsets.diff())]
+    order = (member[row] == member[column]).nonzero()[:, 0]
+    order = order[column[order].argsort(stable=True)]
+    row, column, values = row[order], column[order], view.values[order]
+    offsets = torch.nn.functional.pad(torch.bincount(column, minlength=view.n).cumsum(0), (1, 0))
+    floor = FLOOR * float(view.diagonal().abs().max())
+    best = torch.zeros(view.n, dtype=torch.float64, device=view.device)
+    best.scatter_reduce_(0, row, values.double(), "amax")
+    fixed = torch.zeros(view.n, dtype=torch.bool, device=view.device)
+    if preselected is not None:
+        fixed[place[preselected]] = True
+    coverage = torch.zeros_like(best)
+    picked = fixed[column]
+    coverage.scatter_reduce_(0, row[picked], values[picked].double(), "amax")
+    for c in (partition.budgets > 0).nonzero()[:, 0].tolist():
+        first, last = int(partition.offsets[c]), int(partition.offsets[c + 1])
+        entries = slice(int(offsets[first]), int(offsets[last]))
+        covered = coverage[first:last].clone()
+        bounds = torch.where(fixed[first:last], -torch.inf, torch.inf).double()
+        budget = int(partition.budgets[c])
+        reached = covered.sum()
+        new, gains, evaluations = facility_location_sparse(
+            offsets[first : last + 1] - offsets[first], row[entries] - first, values[entries], covered, bounds, budget, floor
+        )
+        if stop_at is not None:
+            before = reached + torch.nn.functional.pad(gains.cumsum(0), (1, -1))
+            new = torch.where(_reached(before, stop_at * best[first:last].sum()), -1, new)
+        made = int((new >= 0).sum())
+        out.rows[c, :made] = partition.rows[first + new[:made]]
+        out.gains[c, :made] = gains[:made]
+        out.count(evaluations=int(evaluations[0]))
+        if progress is not None:
+            progress.update(made)
+    return out.picks()
+
+
+def _reached(coverage: Tensor, target: Tensor) -> Tensor:
+    return coverage >= target * (1 - 1e-12)

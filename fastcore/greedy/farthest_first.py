@@ -1,0 +1,123 @@
+"""Farthest-first traversal (greedy k-center): many exact picks for each pass over the data.
+
+Distances to the coreset only shrink. A pass takes the rows that are farthest so far, picks among them as long
+as no row outside the block could be farther, and folds all its picks into the distances with one product.
+Float32 distances serve as bounds; what is compared inside a block is float64.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fastcore.budget import Partition
+from fastcore.greedy.batches import batches, top_block, trim
+from fastcore.greedy.distances import FeatureDistances, MatrixDistances
+from fastcore.greedy.picks import Collector, Counter, PickList, Picks
+from fastcore.numerics import full_precision
+from fastcore.ops.choice import TIE, choose
+from fastcore.ops.farthest_first_block import farthest_first_block
+from fastcore.similarity import DenseSimilarity, FeatureSimilarity
+
+BLOCK = 512
+
+
+@full_precision()
+def farthest_first(
+    view: FeatureSimilarity | DenseSimilarity,
+    partition: Partition,
+    *,
+    start: str | int = "random",
+    preselected: Tensor | None = None,
+    stop_at: float | None = None,
+    generator: torch.Generator | None = None,
+    progress: Counter | None = None,
+    block: int = BLOCK,
+) -> Picks:
+    """Picks, again and again, the row farthest from all picks so far.
+
+    The first pick is a "random" row, the row nearest to the "mean", or a given row, unless rows of its set are
+    `preselected` (row numbers, or outside features (m, d)). Gains are distances to the earlier picks, inf for
+    a first pick: Euclidean, 1 - cos under "cosine", and as given for a matrix (entry [i, j]: from row i to
+    pick j). `stop_at` ends a set once every row is that near to a pick. Cost: n * k * d multiplications in
+    about ten passes over the features; memory: 30 bytes a row and tiles of a few MB.
+    Gonzalez, "Clustering to minimize the maximum intercluster distance", 1985.
+    """
+    out = Collector(partition)
+    draws = torch.rand(partition.sets, generator=generator, dtype=torch.float64, device="cpu")
+    fixed = torch.zeros(view.n, dtype=torch.bool, device=view.device)
+    external = None
+    if preselected is not None and preselected.is_floating_point():
+        external = preselected.to(view.device)
+    elif preselected is not None:
+        fixed[preselected.to(view.device)] = True
+    width = view.features.shape[1] if isinstance(view, FeatureSimilarity) else int(partition.sizes.max())
+    for batch in batches(partition, view.device, 4 * width):
+        sets = FeatureDistances(view, batch) if isinstance(view, FeatureSimilarity) else MatrixDistances(view, batch)
+        made = PickList(batch)
+        covered = batch.take(fixed)
+        if external is not None:
+            sets.fold_external(external)
+        elif bool(covered.any()):
+            sets.fold_mask(covered)
+        if external is None:
+            first = sets.first(start, draws[batch.sets].to(view.device))
+            first = torch.where(covered.any(1), -1, first).unsqueeze(1)
+            made.append(first, torch.full_like(first, torch.inf, dtype=torch.float64))
+            sets.fold(first)
+        _traverse(sets, made, stop_at, progress, block, out)
+        out.add(batch, made)
+    return out.picks()
+
+
+def _traverse(
+    sets: FeatureDistances | MatrixDistances,
+    made: PickList,
+    stop_at: float | None,
+    progress: Counter | None,
+    block: int,
+    out: Collector,
+) -> None:
+    """Makes the picks of a batch, pass by pass."""
+    while bool((made.left > 0).any()):
+        upper = sets.upper()
+        at, outside, outside_row = top_block(upper, sets.block(block))
+        nearest = sets.exact(at)
+        best = nearest.amax(1)
+        most = min(at.shape[1], int(made.left.max()))
+        budgets = made.left.clamp(max=most)
+        chosen, values = farthest_first_block(sets.among(at), nearest, at, budgets, outside, outside_row, most)
+        new = torch.where(chosen < 0, -1, at.gather(1, chosen.clamp(min=0)))
+        for g in ((chosen[:, 0] < 0) & (budgets > 0)).nonzero()[:, 0].tolist():
+            found, value = _settle(sets, upper[g], float(best[g]), g)
+            found = found[: int(made.left[g])]
+            if len(found) > new.shape[1]:
+                new, values = (torch.nn.functional.pad(t, (0, len(found) - t.shape[1]), value=-1) for t in (new, values))
+            new[g, : len(found)], values[g, : len(found)] = found, value
+        gains = sets.distance(values)
+        if stop_at is not None:
+            near = ((gains <= stop_at) & (new >= 0)).cumsum(1) > 0
+            new = torch.where(near, -1, new)
+        count = made.append(new, gains)
+        if stop_at is not None:
+            made.end(near.any(1))
+        out.count(passes=1)
+        if progress is not None:
+            progress.update(count)
+        if bool((made.left > 0).any()):
+            sets.fold(trim(new))
+
+
+def _settle(
+    sets: FeatureDistances | MatrixDistances, upper: Tensor, best: float, g: int
+) -> tuple[Tensor, float]:
+    """The next pick of set g where more rows than a block holds could be it: all of them are measured.
+
+    Returns positions and their value. When even the farthest row coincides with a pick, all open rows do, and
+    they follow in row order.
+    """
+    rivals = (upper >= best - TIE * abs(best)).nonzero()[:, 0]
+    values = torch.cat([sets.exact(part[None], slice(g, g + 1))[0] for part in rivals.split(BLOCK)])
+    p = choose(values, rivals)
+    value = float(values[p]) if p is not None else 0.0
+    return (rivals[p : p + 1] if value > 0 else rivals), value

@@ -1,0 +1,171 @@
+"""Log-determinant: a diverse set, by a pivoted Cholesky factorisation in blocks.
+
+The gain of a row is the log of its pivot. A pass factorises a block of the rows with the largest pivots as
+long as no row outside could be larger, then brings all pivots up to date with two matrix products: the result
+of picking one by one, at the speed of products. Everything is float64.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fastcore.budget import Partition
+from fastcore.greedy.batches import BATCH_BYTES, Batch, FeatureSets, MatrixSets, batches, mark, marked, pick, top_block, trim
+from fastcore.greedy.picks import Collector, Counter, PickList, Picks
+from fastcore.memory import readable, spare_bytes
+from fastcore.numerics import full_precision
+from fastcore.ops.log_det_block import log_det_block
+from fastcore.similarity import DenseSimilarity, FeatureSimilarity
+
+BLOCK = 256
+FLOOR = 1e-14
+
+
+@full_precision()
+def log_det(
+    view: FeatureSimilarity | DenseSimilarity,
+    partition: Partition,
+    *,
+    ridge: float | None = None,
+    preselected: Tensor | None = None,
+    memory: int | None = None,
+    progress: Counter | None = None,
+    block: int = BLOCK,
+) -> Picks:
+    """Picks the row that raises log det(S_A + ridge I) most, again and again.
+
+    Gains are log(s_jj + ridge - s_jA (S_A + ridge I)^-1 s_Aj). `ridge` is 1e-3 of the mean s_jj unless given.
+    The similarity must be symmetric and positive semidefinite; a pivot below 0 raises ValueError. Cost:
+    n * k * (d + k / 2) multiplications; memory: 8 n k bytes, MemoryError when that passes `memory`.
+    Chen, Zhang and Zhou, "Fast greedy MAP inference for determinantal point process", 2018.
+    """
+    diagonal = view.diagonal()
+    ridge = 1e-3 * float(diagonal.mean()) or 1e-3 if ridge is None else ridge  # 1e-3 where all rows are zero
+    smallest = -FLOOR * float((diagonal + ridge).abs().max())
+    out = Collector(partition)
+    earlier = 0 if preselected is None else len(preselected)
+    most_picks = int(partition.budgets.max()) + earlier
+    needed = 8 * int(partition.sizes.max()) * most_picks
+    limit = spare_bytes(view.device) if memory is None else memory
+    if needed > limit:
+        raise MemoryError(
+            f"log_det keeps {partition.sizes.max()} x {most_picks} float64 numbers, {readable(needed)}, and "
+            f"{readable(limit)} are allowed: lower k, or raise memory"
+        )
+    row_bytes = 8 * most_picks + (4 * view.features.shape[1] if isinstance(view, FeatureSimilarity) else 4 * view.n)
+    for batch in batches(partition, view.device, row_bytes):
+        state = _Factor(view, batch, diagonal, ridge, most_picks)
+        if preselected is not None and preselected.is_floating_point():
+            state.add_external(preselected)
+        elif preselected is not None:
+            chosen = torch.zeros(view.n, dtype=torch.bool, device=view.device)
+            chosen[preselected.to(view.device)] = True
+            state.add_mask(batch.take(chosen))
+        made = PickList(batch)
+        while bool((made.left > 0).any()):
+            pivots = state.pivots.masked_fill(state.closed, -torch.inf)
+            if float(pivots.masked_fill(state.closed, 0).min()) < smallest:
+                raise ValueError(
+                    f"log_det needs a positive semidefinite similarity, got a pivot of {float(pivots.min()):.3g}"
+                )
+            floor = FLOOR * state.largest
+            at, outside, outside_row = top_block(pivots, block, floor)
+            most = min(at.shape[1], int(made.left.max()))
+            budgets = made.left.clamp(max=most)
+            schur, values = state.schur(at), pick(pivots, at)
+            new, gains, factor = log_det_block(schur, values, at, budgets, outside, outside_row, floor, most)
+            if bool(((new[:, 0] < 0) & (budgets > 0)).any()):
+                raise ValueError(
+                    f"log_det: after {int(made.count.max())} picks every remaining row depends on the picks "
+                    f"(ridge={ridge:g}): take fewer picks or a larger ridge"
+                )
+            positions = torch.where(new < 0, -1, at.gather(1, new.clamp(min=0)))
+            count = made.append(positions, gains.log())
+            out.count(passes=1)
+            if progress is not None:
+                progress.update(count)
+            if bool((made.left > 0).any()):
+                positions = trim(positions)
+                width = positions.shape[1]
+                state.add(positions, _triangle(factor[:, :width], new[:, :width]))
+        out.add(batch, made)
+    return out.picks()
+
+
+def _triangle(factor: Tensor, picks: Tensor) -> Tensor:
+    """(G, P, P) lower Cholesky factor of the picks, the identity where there is none."""
+    columns = factor.gather(2, picks.clamp(min=0).unsqueeze(1).expand(-1, factor.shape[1], -1))
+    both = (picks >= 0).unsqueeze(1) & (picks >= 0).unsqueeze(2)
+    eye = torch.eye(picks.shape[1], dtype=factor.dtype, device=factor.device)
+    return torch.where(both, columns.mT, eye).tril()
+
+
+class _Factor:
+    """The Cholesky rows of all picks against all rows of a batch, and the pivots they leave."""
+
+    def __init__(
+        self,
+        view: FeatureSimilarity | DenseSimilarity,
+        batch: Batch,
+        diagonal: Tensor,
+        ridge: float,
+        most: int,
+    ) -> None:
+        self.view, self.ridge = view, ridge
+        self.sets = FeatureSets(view, batch) if isinstance(view, FeatureSimilarity) else MatrixSets(view, batch)
+        self.closed = batch.rows < 0
+        self.pivots = batch.take(diagonal) + ridge
+        self.largest = self.pivots.masked_fill(self.closed, 0).abs().amax(1)
+        sets, n = batch.rows.shape
+        self.rows = torch.zeros(sets, most, n, dtype=torch.float64, device=batch.rows.device)
+        self.used = torch.zeros(sets, dtype=torch.int64, device=batch.rows.device)
+
+    @property
+    def factor(self) -> Tensor:
+        """(G, T, n) the Cholesky rows so far; a set with fewer picks than others has rows of 0 at its end."""
+        return self.rows[:, : int(self.used.max())]
+
+    def schur(self, at: Tensor) -> Tensor:
+        """(G, B, B) similarity of the rows at positions (G, B), given the picks."""
+        columns = self.factor.gather(2, at.unsqueeze(1).expand(-1, self.factor.shape[1], -1))
+        return self.sets.among(at).double() - columns.mT @ columns
+
+    def add(self, positions: Tensor, triangle: Tensor) -> None:
+        """Takes picks at positions (G, P), with their Cholesky factor (G, P, P), into account; -1 is none."""
+        self._append(self.sets.columns(positions).mT, pick(self.factor.mT, positions), triangle, positions >= 0)
+        mark(self.closed, positions)
+
+    def _append(self, similarity: Tensor, columns: Tensor, triangle: Tensor, valid: Tensor) -> None:
+        open_rows = (similarity - columns @ self.factor) * valid.unsqueeze(2)
+        rows = torch.linalg.solve_triangular(triangle, open_rows, upper=False)
+        g, t = valid.nonzero(as_tuple=True)
+        self.rows[g, self.used[g] + t] = rows[g, t]
+        self.used += valid.sum(1)
+        self.pivots -= rows.square().sum(1)
+
+    def add_mask(self, rows: Tensor) -> None:
+        """Takes the rows where the mask (G, n) is true into account."""
+        for positions in marked(rows).split(BLOCK, dim=1):
+            schur = self.schur(positions.clamp(min=0))
+            self.add(positions, self._cholesky(schur, positions >= 0))
+
+    def add_external(self, features: Tensor) -> None:
+        """Takes outside rows (m, d) into account, for the one set of the batch."""
+        if not isinstance(self.view, FeatureSimilarity):
+            raise ValueError('preselected: outside features need features, not metric="precomputed"')
+        both = FeatureSimilarity(features.to(self.view.device).float().contiguous(), self.view.metric)
+        both.parameter = self.view.parameter
+        among = both.columns(torch.arange(len(features), device=self.view.device))
+        valid = torch.ones(1, len(features), dtype=torch.bool, device=self.view.device)
+        similarity = self.view.external(features).mT.unsqueeze(0)
+        columns = torch.zeros(1, len(features), 0, dtype=torch.float64, device=self.view.device)
+        self._append(similarity, columns, self._cholesky(among.unsqueeze(0), valid), valid)
+
+    def _cholesky(self, matrix: Tensor, valid: Tensor) -> Tensor:
+        eye = torch.eye(matrix.shape[1], dtype=torch.float64, device=matrix.device)
+        both = valid.unsqueeze(1) & valid.unsqueeze(2)
+        triangle, failed = torch.linalg.cholesky_ex(torch.where(both, matrix + self.ridge * eye, eye))
+        if bool(failed.any()):
+            raise ValueError("preselected: these rows depend on each other: take a larger ridge")
+        return triangle

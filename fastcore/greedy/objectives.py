@@ -1,0 +1,188 @@
+"""Set functions in float64, one gain at a time: what the general optimizers of ``lazy`` maximize."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from fastcore.ops.choice import TIE
+from fastcore.similarity import DenseSimilarity, FeatureSimilarity, Similarity, SparseSimilarity
+
+_TILE_BYTES = 32 << 20
+_FLOOR = 1e-14
+_INDEFINITE = 1e4
+"""A pivot this many floors below 0 is no rounding error."""
+
+
+class Objective:
+    """A set function over one ground set and the rows chosen so far.
+
+    Candidates are positions in ``rows``, the row numbers of the ground set. Similarities are read in tiles of
+    at most 32 MB, so that no n x n matrix is ever formed.
+
+    Attributes:
+        floor: what a gain may be off by where it should be 0; part of the rule for ties.
+        shrinks: whether no gain ever grows when a row is added. Only then is an old gain an upper bound.
+    """
+
+    floor: float = 0.0
+    shrinks: bool = True
+
+    def __init__(self, view: Similarity, rows: Tensor) -> None:
+        self.view = view
+        self.rows = rows.to(view.device)
+        self._among = None if len(rows) == view.n else self.rows
+
+    def gains(self, candidates: Tensor) -> Tensor:
+        """(m,) float64: by how much the function would grow with each of the m candidates alone."""
+        raise NotImplementedError
+
+    def add(self, candidate: int) -> None:
+        """Adds one row to the chosen ones."""
+        raise NotImplementedError
+
+    def condition(self, features: Tensor) -> None:
+        """Adds outside rows (m, d), which are no candidates, to the chosen ones."""
+        raise NotImplementedError
+
+    def bar(self, best: float) -> float:
+        """The smallest gain that is tied with the best one."""
+        return best - (TIE * abs(best) + self.floor)
+
+    def columns(self, candidates: Tensor) -> Tensor:
+        """(rows, m) float64 similarity of the ground set with the candidates."""
+        return self.view.columns(self.rows[candidates], self._among)
+
+    def column(self, candidate: int) -> Tensor:
+        """(rows,) float64 similarity of the ground set with one candidate."""
+        return self.columns(torch.tensor([candidate], device=self.rows.device))[:, 0]
+
+    def tiles(self, candidates: Tensor) -> Iterator[Tensor]:
+        """The columns of the candidates, a few at a time."""
+        # A sparse view spreads each column over all its rows before it takes those of the ground set.
+        few = max(1, _TILE_BYTES // (8 * self.view.n))
+        for some in candidates.split(few):
+            yield self.columns(some)
+
+
+class FacilityLocation(Objective):
+    """Sum over the rows i of max(0, the largest s_ij of a chosen j). A gain costs one column."""
+
+    def __init__(self, view: Similarity, rows: Tensor) -> None:
+        super().__init__(view, rows)
+        self.floor = _FLOOR * float(view.diagonal()[self.rows].abs().max())
+        self.coverage = torch.zeros(len(rows), dtype=torch.float64, device=view.device)
+
+    def gains(self, candidates: Tensor) -> Tensor:
+        parts = [(tile - self.coverage[:, None]).clamp(min=0).sum(0) for tile in self.tiles(candidates)]
+        return torch.cat(parts)
+
+    def add(self, candidate: int) -> None:
+        self.coverage = self.coverage.maximum(self.column(candidate))
+
+    def condition(self, features: Tensor) -> None:
+        if len(features):
+            outside = self.view.external(features, self._among)  # type: ignore[union-attr]
+            self.coverage = self.coverage.maximum(outside.amax(1))
+
+
+class GraphCut(Objective):
+    """Sum of s_ij over all rows i and chosen j, less lam times the sum over chosen i and j.
+
+    All gains are kept: n columns once, then one column a pick (two where the matrix is not symmetric). A pick
+    lowers the gain of j by lam * (s_ij + s_ji), so gains shrink for any lam >= 0 unless a similarity is negative.
+    """
+
+    def __init__(self, view: Similarity, rows: Tensor, lam: float = 1.0) -> None:
+        super().__init__(view, rows)
+        self.lam = lam
+        totals, least = [], 0.0
+        for tile in self.tiles(torch.arange(len(rows), device=view.device)):
+            totals.append(tile.sum(0))
+            least = min(least, float(tile.min()))
+        self.value = torch.cat(totals)
+        self.floor = _FLOOR * float(self.value.abs().max())
+        self.shrinks = lam >= 0 and least >= -self.floor
+        self.value -= lam * view.diagonal()[self.rows]
+        self._mirror = None if isinstance(view, FeatureSimilarity) else transposed(view)
+
+    def gains(self, candidates: Tensor) -> Tensor:
+        return self.value[candidates]
+
+    def add(self, candidate: int) -> None:
+        there = self.column(candidate)
+        back = there if self._mirror is None else self._mirror.columns(self.rows[[candidate]], self._among)[:, 0]
+        self.value -= self.lam * (there + back)
+
+    def condition(self, features: Tensor) -> None:
+        outside = self.view.external(features, self._among)  # type: ignore[union-attr]
+        self.value -= 2 * self.lam * outside.sum(1)
+
+
+class LogDet(Objective):
+    """log det of the similarity of the chosen rows plus ridge * I; the gain of j is the log of its Cholesky pivot.
+
+    All pivots are kept: one column and one product with the t factor rows a pick, (n, k) float64 of memory. A
+    similarity that is not positive semidefinite, or a row that depends on the chosen ones, raises ValueError.
+    """
+
+    def __init__(self, view: Similarity, rows: Tensor, ridge: float) -> None:
+        super().__init__(view, rows)
+        self.ridge = ridge
+        diagonal = view.diagonal()[self.rows]
+        self.floor = _FLOOR * float(diagonal.abs().max())
+        self.pivots = diagonal + ridge
+        self.factor = self.pivots.new_empty((0, len(rows)))
+        self._used = 0
+
+    def gains(self, candidates: Tensor) -> Tensor:
+        return self.pivots[candidates].clamp(min=0).log()
+
+    def bar(self, best: float) -> float:
+        pivot = torch.tensor(best, dtype=torch.float64).exp()
+        return float((pivot - (TIE * pivot + self.floor)).clamp(min=0).log())
+
+    def add(self, candidate: int) -> None:
+        pivot = float(self.pivots[candidate])
+        if pivot <= self.floor:
+            raise ValueError(
+                f"log_det: row {int(self.rows[candidate])} depends on the {self._used} rows chosen before it "
+                f"(ridge={self.ridge:g}): take fewer picks or a larger ridge"
+            )
+        known = self.factor[: self._used]
+        row = self.column(candidate) - known[:, candidate] @ known
+        row[candidate] = pivot
+        self._append((row / pivot**0.5)[None])
+
+    def condition(self, features: Tensor) -> None:
+        assert isinstance(self.view, FeatureSimilarity)
+        outside = self.view.external(features, self._among)
+        others = FeatureSimilarity(features.to(self.view.device), self.view.metric)
+        others.parameter = self.view.parameter
+        own = others.columns(torch.arange(len(features), device=self.view.device))
+        own.diagonal().add_(self.ridge)
+        self._append(torch.linalg.solve_triangular(torch.linalg.cholesky(own), outside.T, upper=False))
+
+    def _append(self, rows: Tensor) -> None:
+        """Takes factor rows in; the storage doubles, so that k picks copy it log k times."""
+        end = self._used + len(rows)
+        if end > len(self.factor):
+            grown = self.factor.new_empty((max(end, 2 * len(self.factor), 16), self.factor.shape[1]))
+            grown[: self._used] = self.factor[: self._used]
+            self.factor = grown
+        self.factor[self._used : end] = rows
+        self._used = end
+        self.pivots -= rows.square().sum(0)
+        least = float(self.pivots.min())
+        if least < -_INDEFINITE * self.floor:
+            raise ValueError(f"log_det needs a positive semidefinite similarity, got a pivot of {least:.3g}")
+
+
+def transposed(view: DenseSimilarity | SparseSimilarity) -> DenseSimilarity | SparseSimilarity:
+    """The view with the two sides of its matrix exchanged; a dense one shares the storage."""
+    if isinstance(view, DenseSimilarity):
+        return DenseSimilarity(view.matrix.T)
+    arrays = (view.offsets, view.indices, view.values)
+    return SparseSimilarity(torch.sparse_csr_tensor(*arrays, size=(view.n, view.n)))

@@ -1,0 +1,91 @@
+"""What every engine returns, and how it is collected."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor
+
+from fastcore.budget import Partition
+
+if TYPE_CHECKING:
+    from fastcore.greedy.batches import Batch
+
+
+class Counter(Protocol):
+    """Something that counts picks, such as a progress bar."""
+
+    def update(self, picks: int) -> None:
+        """Adds picks to the count."""
+
+
+@dataclass
+class Picks:
+    """Picks of every ground set, in the order in which they were made.
+
+    Attributes:
+        rows: (sets, most) int64 row numbers on the CPU, -1 after the last pick of a set.
+        gains: (sets, most) float64, what each pick was worth, 0 after the last.
+        info: facts of the run, such as passes over the data and evaluations.
+    """
+
+    rows: Tensor
+    gains: Tensor
+    info: dict[str, Any] = field(default_factory=dict)
+
+
+class PickList:
+    """Picks of the sets of one batch, as they are made."""
+
+    def __init__(self, batch: Batch) -> None:
+        sets, most = len(batch.budgets), int(batch.budgets.max())
+        self.budgets = batch.budgets.clone()
+        self.count = torch.zeros_like(batch.budgets)
+        self.positions = batch.rows.new_full((sets, most), -1)
+        self.gains = torch.zeros(sets, most, dtype=torch.float64, device=batch.rows.device)
+
+    @property
+    def left(self) -> Tensor:
+        """(G,) picks that each set may still make."""
+        return self.budgets - self.count
+
+    def append(self, positions: Tensor, gains: Tensor) -> int:
+        """Adds positions (G, P), -1 after the last of each set, with their gains. Returns how many."""
+        valid = positions >= 0
+        at = self.count.unsqueeze(1) + torch.arange(positions.shape[1], device=positions.device)
+        sets = torch.arange(len(positions), device=positions.device).unsqueeze(1).expand_as(at)
+        self.positions[sets[valid], at[valid]] = positions[valid]
+        self.gains[sets[valid], at[valid]] = gains[valid]
+        self.count += valid.sum(1)
+        return int(valid.sum())
+
+    def end(self, sets: Tensor) -> None:
+        """Makes no more picks in the sets where `sets` (G,) is true."""
+        self.budgets = torch.where(sets, self.count, self.budgets)
+
+
+class Collector:
+    """Gathers the picks of all batches under the row numbers of the data."""
+
+    def __init__(self, partition: Partition) -> None:
+        most = int(partition.budgets.max())
+        self.rows = torch.full((partition.sets, most), -1, dtype=torch.int64, device="cpu")
+        self.gains = torch.zeros(partition.sets, most, dtype=torch.float64, device="cpu")
+        self.info: dict[str, Any] = {}
+
+    def add(self, batch: Batch, made: PickList) -> None:
+        """Takes over the picks of a batch."""
+        most = made.positions.shape[1]
+        self.rows[batch.sets, :most] = batch.numbers(made.positions).cpu()
+        self.gains[batch.sets, :most] = made.gains.cpu()
+
+    def count(self, **facts: int) -> None:
+        """Adds to the counts that go into `info`."""
+        for name, value in facts.items():
+            self.info[name] = self.info.get(name, 0) + value
+
+    def picks(self) -> Picks:
+        """All picks."""
+        return Picks(self.rows, self.gains, self.info)
