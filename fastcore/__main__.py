@@ -1,0 +1,7 @@
+"""``python -m fastcore``: the command line."""
+
+import sys
+
+from fastcore.cli import main
+
+sys.exit(main())

@@ -1,0 +1,309 @@
+"""What users pass, turned into checked tensors. Nothing here writes to the arrays it is given."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+LARGEST_NORM = 1e18
+"""Largest norm of a row: the square of anything larger would overflow float32."""
+
+_TILE = 1 << 22
+_KINDS = "a torch tensor, a numpy array, anything with DLPack or __array__, or a list of rows"
+
+
+def as_features(data: Any, device: Any = None, name: str = "data") -> Tensor:
+    """The rows of ``data`` as a contiguous (n, d) float32 tensor on ``device`` (by default where they are).
+
+    Takes torch tensors of any real dtype, layout of memory and device, numpy arrays and memory maps, cupy
+    arrays and anything else that offers DLPack, ``__cuda_array_interface__``, ``__array_interface__`` or
+    ``__array__`` (a pandas frame does), and lists of rows. Float32 rows that are contiguous are not copied;
+    other dtypes are rounded to float32. Raises TypeError for other kinds and dtypes, ValueError for a wrong
+    shape, for NaN and infinity, and for a row with a norm above 1e18.
+    """
+    table = _as_tensor(data, name)
+    if table.layout != torch.strided:
+        raise TypeError(f"{name} is sparse: sparse input needs metric='precomputed'")
+    if table.ndim != 2:
+        hint = ""
+        if table.ndim == 1:
+            hint = ": use data.reshape(-1, 1) for n rows of one feature, data.reshape(1, -1) for one row"
+        elif table.ndim > 2:
+            hint = ": flatten every row, data.reshape(len(data), -1)"
+        raise ValueError(
+            f"{name} must have shape (rows, features), got {tuple(table.shape)}{hint.replace('data', name)}"
+        )
+    if 0 in table.shape:
+        raise ValueError(f"{name} must not be empty, got shape {tuple(table.shape)}")
+    rows = _as_float32(table, device)
+    _check_norms(rows, _check_finite(rows, table, name), name)
+    return rows
+
+
+def as_matrix(data: Any, device: Any = None, pairs: str = "similarity") -> Tensor:
+    """A precomputed (n, n) matrix of similarities or distances, dense or torch sparse, in float32.
+
+    Takes what ``as_features`` takes, and scipy and torch sparse matrices (any layout). Raises like it, and
+    ValueError for a matrix that is not square or for a negative distance.
+    """
+    matrix = _from_scipy(data) if _is_scipy_sparse(data) else _as_tensor(data, "data")
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+        raise ValueError(
+            f"metric='precomputed' needs a square {pairs} matrix, got data of shape {tuple(matrix.shape)}"
+        )
+    if matrix.shape[0] == 0:
+        raise ValueError(f"data must not be empty, got shape {tuple(matrix.shape)}")
+    if matrix.layout == torch.strided:
+        values = _as_float32(matrix, device)
+        _check_finite(values, matrix, "data")
+    else:
+        matrix = matrix.to_sparse_coo().float().coalesce()
+        values = matrix.values()
+        bad = torch.nonzero(~torch.isfinite(values))
+        if len(bad):
+            row, column = matrix.indices()[:, bad[0, 0]].tolist()
+            raise ValueError(
+                f"data must be finite, got {float(values[bad[0, 0]])} at row {row}, column {column}"
+            )
+    if pairs == "distance" and values.numel() and float(values.min()) < 0:
+        raise ValueError(f"data must hold distances of at least 0, got {float(values.min())}")
+    return values if matrix.layout == torch.strided else matrix
+
+
+def as_labels(labels: Any, n: int) -> tuple[Tensor, np.ndarray]:
+    """Class codes (n,) int64 on the CPU, numbered by ascending label, and the (C,) labels they stand for.
+
+    Labels may be integers, booleans, strings, or floats that hold whole numbers.
+    """
+    if isinstance(labels, Tensor):
+        labels = labels.detach().cpu()
+        labels = labels.double() if labels.is_floating_point() else labels
+    elif isinstance(labels, str | bytes) or not (
+        isinstance(labels, Sequence) or hasattr(labels, "__array__")
+    ):
+        raise TypeError(
+            f"labels must be an array or a list with one label a row, got {type(labels).__name__}"
+        )
+    try:
+        values = np.asarray(labels)
+    except ValueError:
+        raise ValueError("labels must be one label a row, got rows of different lengths") from None
+    if values.ndim != 1 or len(values) != n:
+        raise ValueError(f"labels must have shape ({n},), one label a row, got {values.shape}")
+    if values.dtype.kind not in "biufUSO":
+        raise TypeError(f"labels must be integers, strings or booleans, got dtype {values.dtype}")
+    if values.dtype.kind == "f":
+        odd = np.flatnonzero(~(np.isfinite(values) & (values == np.floor(values))))
+        if len(odd):
+            raise ValueError(f"labels must be whole numbers or strings, got {values[odd[0]]} at row {odd[0]}")
+    elif values.dtype.kind == "O":
+        missing = next((i for i, value in enumerate(values) if _is_missing(value)), None)
+        if missing is not None:
+            raise ValueError(f"labels must not be missing, got {values[missing]!r} at row {missing}")
+    try:
+        classes, codes = np.unique(values, return_inverse=True)
+    except TypeError:
+        kinds = sorted({type(value).__name__ for value in values.tolist()})
+        raise TypeError(f"labels must be of one kind, got a mix of {', '.join(kinds)}") from None
+    return torch.from_numpy(codes.astype(np.int64, copy=False)), classes
+
+
+def as_preselected(preselected: Any, table: Tensor, metric: str, sets: int) -> Tensor | None:
+    """Row numbers (p,) int64 on the CPU, or outside features (p, d) float32, or None when there are none."""
+    if preselected is None or (hasattr(preselected, "__len__") and len(preselected) == 0):
+        return None
+    given = _as_tensor(preselected, "preselected")
+    if given.ndim == 2:
+        if metric == "precomputed":
+            raise ValueError("preselected must be row numbers when metric='precomputed', got a 2-D array")
+        if sets > 1:
+            raise ValueError(
+                f"preselected features need one ground set, got {sets} classes: "
+                "use row numbers or balance=False"
+            )
+        outside = as_features(given, table.device, "preselected")
+        if outside.shape[1] != table.shape[1]:
+            raise ValueError(
+                f"preselected features must have {table.shape[1]} columns like data, got {outside.shape[1]}"
+            )
+        return outside
+    if given.ndim != 1:
+        raise ValueError(f"preselected must be row numbers or 2-D features, got shape {tuple(given.shape)}")
+    if given.is_floating_point() or given.dtype == torch.bool:
+        raise TypeError(f"preselected must be integer row numbers or 2-D features, got dtype {given.dtype}")
+    rows, n = given.long().cpu(), table.shape[0]
+    outside_range = rows[(rows < 0) | (rows >= n)]
+    if len(outside_range):
+        raise ValueError(f"preselected rows must be between 0 and {n - 1}, got {int(outside_range[0])}")
+    values, counts = torch.unique(rows, return_counts=True)
+    if len(values) != len(rows):
+        raise ValueError(f"preselected rows must be unique, got {int(values[counts > 1][0])} more than once")
+    return rows
+
+
+def as_device(device: Any) -> torch.device | None:
+    """The torch device that ``device`` names, or None for "where the data is". It must be usable."""
+    if device is None:
+        return None
+    try:
+        where = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(
+            f"device must name a torch device such as 'cpu' or 'cuda:0', got {device!r}"
+        ) from error
+    if where.type not in ("cpu", "cuda"):
+        raise ValueError(f"device must be 'cpu' or 'cuda', got {device!r}")
+    if where.type == "cuda" and (where.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"device {device!r} is not there: torch sees {torch.cuda.device_count()} CUDA devices"
+        )
+    return where
+
+
+def _is_missing(value: Any) -> bool:
+    # NaN is the float that differs from itself; pandas.NA refuses to be compared.
+    return (
+        value is None or type(value).__name__ == "NAType" or (isinstance(value, float) and math.isnan(value))
+    )
+
+
+def _as_tensor(data: Any, name: str) -> Tensor:
+    """``data`` as a real tensor of any shape, dtype and device, sharing memory where that is possible."""
+    if isinstance(data, Tensor):
+        tensor = data.detach()
+    elif isinstance(data, list | tuple) and data and isinstance(data[0], Tensor):
+        tensor = _stacked(data, name)
+    elif not isinstance(data, np.ndarray) and hasattr(data, "__dlpack__"):
+        tensor = _from_dlpack(data, name)
+    elif not isinstance(data, np.ndarray) and hasattr(data, "__cuda_array_interface__"):
+        tensor = torch.as_tensor(data)
+    else:
+        tensor = _from_numpy(_as_numpy(data, name), name)
+    if tensor.is_complex() or tensor.is_quantized:
+        raise TypeError(f"{name} must hold real numbers, got dtype {tensor.dtype}")
+    if tensor.device.type == "meta":
+        raise TypeError(f"{name} must hold values, got a tensor on the meta device")
+    return tensor.resolve_neg() if tensor.layout == torch.strided else tensor
+
+
+def _stacked(rows: Sequence[Any], name: str) -> Tensor:
+    try:
+        return torch.stack([row.detach() for row in rows])
+    except (RuntimeError, AttributeError) as error:
+        raise ValueError(
+            f"{name} must be rows of one shape, dtype and device, got a list of which: {error}"
+        ) from None
+
+
+def _from_dlpack(data: Any, name: str) -> Tensor:
+    try:
+        return torch.from_dlpack(data)
+    except (BufferError, RuntimeError, TypeError, ValueError, AttributeError):
+        # Not every exporter takes every dtype or a read-only array; its other protocols may still serve.
+        if hasattr(data, "__cuda_array_interface__"):
+            return torch.as_tensor(data)
+        return _from_numpy(_as_numpy(data, name), name)
+
+
+def _as_numpy(data: Any, name: str) -> np.ndarray:
+    if isinstance(data, np.ma.MaskedArray):
+        raise TypeError(f"{name} must hold a value everywhere, got a masked array: fill it first")
+    if isinstance(data, np.ndarray):
+        return data
+    if _is_scipy_sparse(data):
+        raise TypeError(f"{name} is sparse: sparse input needs metric='precomputed'")
+    protocols = ("__array__", "__array_interface__")
+    if not isinstance(data, list | tuple) and not any(hasattr(data, each) for each in protocols):
+        raise TypeError(f"{name} must be {_KINDS}, got {type(data).__name__}")
+    try:
+        return np.asarray(data)
+    except ValueError as error:
+        raise ValueError(f"{name} must be rows of one length: {error}") from None
+
+
+def _from_numpy(array: np.ndarray, name: str) -> Tensor:
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")
+    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
+        array = array.astype(np.float64)
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    if any(step < 0 or step % array.itemsize for step in array.strides):
+        array = array.copy()  # ascontiguousarray keeps the strides of a side of length 1
+    if not array.flags.writeable:
+        array = _without_write_lock(array)
+    return torch.from_numpy(array)
+
+
+class _Alias:
+    """Stands for the memory of an array; keeps the array alive."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+        address, _ = array.__array_interface__["data"]
+        self.__array_interface__ = {**array.__array_interface__, "data": (address, False)}
+
+
+def _without_write_lock(array: np.ndarray) -> np.ndarray:
+    """The same memory without the read-only mark, about which torch warns. We never write to it."""
+    return np.asarray(_Alias(array))
+
+
+def _is_scipy_sparse(data: Any) -> bool:
+    return type(data).__module__.startswith("scipy.sparse") and hasattr(data, "tocoo")
+
+
+def _from_scipy(data: Any) -> Tensor:
+    triplets = data.tocoo()
+    if triplets.dtype.kind not in "biuf":
+        raise TypeError(f"data must hold real numbers, got dtype {triplets.dtype}")
+    places = torch.from_numpy(np.stack([triplets.row, triplets.col]).astype(np.int64))
+    values = torch.from_numpy(triplets.data.astype(np.float32))
+    return torch.sparse_coo_tensor(places, values, triplets.shape, check_invariants=True)
+
+
+def _as_float32(table: Tensor, device: Any) -> Tensor:
+    # Moving first and converting there costs less than the other way round only for narrow dtypes.
+    narrow = table.element_size() <= 4
+    where = table.device if device is None else device
+    moved = table.to(where).to(torch.float32) if narrow else table.to(torch.float32).to(where)
+    return moved.contiguous()
+
+
+def _tiles(table: Tensor) -> Iterator[tuple[int, Tensor]]:
+    step = max(1, _TILE // table.shape[1])
+    return ((start, table[start : start + step]) for start in range(0, len(table), step))
+
+
+def _check_finite(rows: Tensor, original: Tensor, name: str) -> float:
+    """The largest absolute value, which must be finite."""
+    # The least and the largest value carry a NaN along, and take no memory to find.
+    largest = float(torch.stack(torch.aminmax(rows)).abs().max())
+    if math.isfinite(largest):
+        return largest
+    for start, tile in _tiles(rows):
+        bad = torch.nonzero(~torch.isfinite(tile))
+        if len(bad):
+            row, column = start + int(bad[0, 0]), int(bad[0, 1])
+            value = float(original[row, column])
+            raise ValueError(f"{name} must be finite in float32, got {value} at row {row}, column {column}")
+    return largest
+
+
+def _check_norms(rows: Tensor, largest: float, name: str) -> None:
+    if largest * math.sqrt(rows.shape[1]) <= LARGEST_NORM:
+        return
+    for start, tile in _tiles(rows):
+        norms = torch.linalg.vector_norm(tile, dim=1, dtype=torch.float64)
+        bad = torch.nonzero(norms > LARGEST_NORM)
+        if len(bad):
+            row = int(bad[0, 0])
+            raise ValueError(
+                f"{name} must have rows of norm at most {LARGEST_NORM:g}, got {float(norms[row]):g} at row "
+                f"{start + row}: scale the features down"
+            )

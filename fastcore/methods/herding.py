@@ -1,0 +1,25 @@
+"""Herding."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastcore.budget import Partition
+from fastcore.greedy.herding import herding as engine
+from fastcore.greedy.picks import Picks
+from fastcore.registry import Context, method
+
+
+@method(
+    "herding",
+    metrics=("euclidean", "cosine"),
+    cost="n·k·d",
+    paper='Welling, "Herding dynamical weights to learn", 2009',
+)
+def herding(view: Any, partition: Partition, *, context: Context) -> Picks:
+    """Rows whose mean is the mean of all rows: each pick brings the mean of the picks closest to it.
+
+    Minimises the distance between the mean of the features and the mean of the picks so far. Under "cosine"
+    the rows are scaled to unit length first.
+    """
+    return engine(view, partition, preselected=context.preselected, progress=context.progress)

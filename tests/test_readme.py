@@ -1,0 +1,134 @@
+"""The README is true: its examples run, its commands exist, its table is what the registry says.
+
+Run as a script, this file writes the table of methods into the README.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastcore
+
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+TABLE = re.compile(r"(<!-- methods:.*?-->\n)(.*?)(<!-- /methods -->)", re.DOTALL)
+
+
+def blocks(language: str, text: str | None = None) -> list[str]:
+    """The code blocks of a language, in order."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", text or README.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def table() -> str:
+    """The table of methods in Markdown, from the registry."""
+    lines = ["| method | what it picks | options | metrics, the default first | prefix | time |"]
+    lines.append("|---|---|---|---|---|---|")
+    papers = []
+    for name in fastcore.list_methods():
+        method = fastcore.get_method(name)
+        options = ", ".join(f"`{option}`" for option in method.options if option not in {"epsilon", "beta"})
+        cells = [f"`{name}`", method.summary.rstrip("."), options or "–", ", ".join(method.metrics)]
+        lines.append(f"| {' | '.join([*cells, 'yes' if method.prefix else 'no', method.cost])} |")
+        if method.paper:
+            papers.append(f"- `{name}`: {method.paper}")
+    return "\n".join([*lines, "", "Papers:", "", *papers]) + "\n"
+
+
+@pytest.fixture
+def data(digits, monkeypatch, tmp_path) -> dict[str, object]:
+    """What the examples take as given, on 300 digits, and the files that the commands read."""
+    torch = pytest.importorskip("torch")
+    features, labels = digits
+    small = features[:300].copy()
+    monkeypatch.chdir(tmp_path)
+    np.save("features.npy", small)
+    np.save("labels.npy", labels[:300])
+    unit = small / np.linalg.norm(small, axis=1, keepdims=True)
+    return {
+        "features": small,
+        "more_features": features[300:500],
+        "labels": labels[:300],
+        "similarity": unit @ unit.T,
+        "dataset": torch.utils.data.TensorDataset(torch.from_numpy(small)),
+    }
+
+
+def test_the_examples_run(data):
+    examples = blocks("python")
+    assert len(examples) >= 7
+    for number, example in enumerate(examples, start=1):
+        exec(compile(example, f"README.md, python block {number}", "exec"), data)
+    chosen = data["chosen"]
+    assert chosen.weights.sum() == len(data["features"])
+    assert set(chosen.indices[data["owner"]]) == set(chosen.indices)
+    assert len(data["new"]) == 50 and len(data["small"]) == len(chosen)
+    assert set(data["first"].indices).isdisjoint(data["more"].indices)
+    np.testing.assert_array_equal(data["again"].indices, chosen.indices)
+
+
+def test_the_method_of_the_guide_runs(data):
+    (example,) = blocks("python", (ROOT / "docs" / "adding-a-method.md").read_text())
+    registry = pytest.importorskip("fastcore.registry")
+    exec(compile(example, "adding-a-method.md", "exec", dont_inherit=True), {})
+    try:
+        features, labels = data["features"], data["labels"]
+        distance = np.linalg.norm(features - features.mean(0), axis=1)
+        chosen = fastcore.select("nearest_to_mean", features, 20)
+        assert chosen.indices.tolist() == distance.argsort()[:20].tolist()
+        balanced = fastcore.select("nearest_to_mean", features, 20, labels=labels)
+        assert sorted(labels[balanced.indices]) == sorted([*range(10)] * 2)
+    finally:
+        del registry._methods["nearest_to_mean"]
+
+
+def test_the_commands_run(data):
+    commands = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("fastcore ")]
+    assert len(commands) >= 3
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    for command in commands:
+        words = [sys.executable, "-m", *shlex.split(command, comments=True)]
+        result = subprocess.run(words, capture_output=True, text=True, env=environment)
+        assert result.returncode == 0, f"{command}:\n{result.stderr}"
+    assert len(fastcore.load("coreset.npz")) == 100
+
+
+def test_the_table_of_methods_is_that_of_the_registry():
+    found = TABLE.search(README.read_text())
+    assert found is not None
+    assert found[2] == table(), "write it anew with: .venv/bin/python tests/test_readme.py"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_every_make_target_that_is_named_exists(path):
+    text = path.read_text()
+    code = [*blocks("sh", text), *re.findall(r"`([^`\n]+)`", text)]
+    named = {target for part in code for target in re.findall(r"\bmake ([a-z]+)", part)}
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert named <= targets
+    assert {"demo", "test", "lint", "format", "bench", "clean", "help"} <= targets
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_links_lead_somewhere(path):
+    links = re.findall(r"\]\(([^)#]+)", path.read_text())
+    assert [link for link in links if "://" not in link and not (path.parent / link).exists()] == []
+
+
+def test_help_lists_every_target():
+    listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert set(re.findall(r"^  make (\w+)", listed, re.MULTILINE)) == {
+        "help", "demo", "test", "lint", "format", "bench", "clean"
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    README.write_text(TABLE.sub(lambda found: found[1] + table() + found[3], README.read_text()))
