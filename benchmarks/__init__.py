@@ -1,0 +1,1 @@
+"""Measurements of fastcore beside other libraries: `python -m benchmarks`. Not part of the package."""
