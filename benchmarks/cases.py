@@ -260,7 +260,7 @@ CASES = {
         ),
         Case(
             name="facility_location_matrix_free",
-            title="facility location from features that never sees all n x n similarities at once",
+            title="facility location from features, n x n never in memory",
             rows=50_000,
             k=500,
             contenders=[

@@ -23,7 +23,8 @@ Rows = Sequence[int] | np.ndarray
 def unit_rows(features: torch.Tensor) -> torch.Tensor:
     """Rows scaled to length 1, float64; a zero row stays zero."""
     rows = features.double()
-    return rows / rows.norm(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
+    lengths = rows.square().sum(1, keepdim=True).sqrt()
+    return rows / lengths.clamp_min(torch.finfo(torch.float64).tiny)
 
 
 class Objective:
@@ -44,7 +45,7 @@ class Objective:
         leaders = np.argsort(-estimates, kind="stable")[: min(CLOSE, len(estimates) - len(prefix))]
         gains = self.exact(prefix, [*rows, *leaders])
         best = gains.max()
-        return (best - gains[: len(rows)]) / max(abs(best), np.finfo(np.float64).tiny)
+        return np.asarray((best - gains[: len(rows)]) / max(abs(best), np.finfo(np.float64).tiny))
 
 
 class KCenter(Objective):

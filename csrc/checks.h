@@ -41,19 +41,23 @@ class Call {
   Call(const char* op, const Tensor& first) : op_(op), first_(first) {}
 
   template <class... Parts>
-  void check(bool ok, const Parts&... parts) const {
-    if (ok) return;
+  [[noreturn]] void fail(const Parts&... parts) const {
     std::ostringstream message;
     message << "fastcore::" << op_ << ": ";
     (message << ... << parts);
-    throw std::runtime_error(message.str());
+    throw std::runtime_error(message.str());  // a RuntimeError in Python
+  }
+
+  template <class... Parts>
+  void check(bool ok, const Parts&... parts) const {
+    if (!ok) fail(parts...);
   }
 
   // The sizes of an argument that must have N dimensions.
   template <size_t N>
   std::array<int64_t, N> sizes(const char* name, const Tensor& tensor) const {
     const Shape shape = shape_of(tensor);
-    check(shape.size() == N, name, " must have ", N, " dimensions, got shape ", text(shape));
+    if (shape.size() != N) fail(name, " must have ", N, " dimensions, got shape ", text(shape));
     std::array<int64_t, N> sizes{};
     std::copy(shape.begin(), shape.end(), sizes.begin());
     return sizes;
@@ -113,8 +117,10 @@ class Call {
   template <class T>
   void check_type(const char* name, const Tensor& tensor, const Shape& shape) const {
     constexpr ScalarType wanted = dtype<std::remove_const_t<T>>;
-    check(shape_of(tensor) == shape && tensor.scalar_type() == wanted, name, " must be ", wanted,
-          " of shape ", text(shape), ", got ", tensor.scalar_type(), " of shape ", text(shape_of(tensor)));
+    if (tensor.scalar_type() != wanted || shape_of(tensor) != shape) {
+      fail(name, " must be ", wanted, " of shape ", text(shape), ", got ", tensor.scalar_type(), " of shape ",
+           text(shape_of(tensor)));
+    }
     check(tensor.device() == first_.device(), name, " must be on the same device as the first argument");
   }
 

@@ -12,8 +12,9 @@
 //
 // The rule of choice, the same on every backend: let best be the largest value. Candidates with
 // value >= best - (kTie * |best| + floor) are tied, and the tied candidate with the lowest row
-// number is picked. Sums are taken in double, whose rounding (1e-15) is far inside kTie, so the
-// order of a sum never decides a pick. A value of -inf marks padding or a row already picked.
+// number is picked; an infinite best is tied with its equals only. Sums are taken in double, whose
+// rounding (1e-15) is far inside kTie, so the order of a sum never decides a pick. A value of -inf
+// marks padding or a row already picked.
 //
 // A pass ends when the budget is spent, when no candidate is left, or when a candidate that is not
 // in the block could win: `outside` is an upper bound on all of those, `outside_row` the lowest row
@@ -75,15 +76,15 @@ struct NearestUpdate {
 //   nearest[b] = min(nearest[b], distances[p][b]),   nearest[p] = -inf.
 // floor is 0. gains[t] is nearest[p] at the moment of the pick.
 struct FarthestFirstBlock {
-  const void* distances;   // (sets, block, block), float or double: row p holds the distances to p
+  const void* distances;  // (sets, block, block), float or double: row p holds the distances to p
   bool distances_double;
-  double* nearest;         // (sets, block), changed
-  const int64_t* row_ids;  // (sets, block), the numbers that break ties
-  const int64_t* budgets;  // (sets), picks at most
+  double* nearest;             // (sets, block), changed
+  const int64_t* row_ids;      // (sets, block), the numbers that break ties
+  const int64_t* budgets;      // (sets), picks at most
   const double* outside;       // (sets)
   const int64_t* outside_row;  // (sets)
-  int64_t* picks;          // (sets, most), positions in the block, -1 after the last
-  double* gains;           // (sets, most), 0 after the last
+  int64_t* picks;              // (sets, most), positions in the block, -1 after the last
+  double* gains;               // (sets, most), 0 after the last
   int64_t sets, block, most;
 };
 
@@ -98,18 +99,43 @@ struct FarthestFirstBlock {
 struct GraphCutBlock {
   const void* similarity;  // (sets, block, block), float or double, symmetric
   bool similarity_double;
-  double* values;          // (sets, block), changed
-  const int64_t* row_ids;  // (sets, block)
-  const int64_t* budgets;  // (sets)
+  double* values;              // (sets, block), changed
+  const int64_t* row_ids;      // (sets, block)
+  const int64_t* budgets;      // (sets)
   const double* outside;       // (sets)
   const int64_t* outside_row;  // (sets)
+  const double* floor;         // (sets)
+  const double* rise;          // (sets), 0 where similarities are never negative
+  const double* reach;         // (sets), largest row norm; +inf where similarities are no inner product
+  double penalty;              // 2 * lambda
+  int64_t* picks;              // (sets, most)
+  double* gains;               // (sets, most)
+  int64_t sets, block, most;
+};
+
+// Lazy greedy graph cut over all rows, for similarities that are inner products of scaled rows.
+//
+// With P the sum of the scaled picks of this call, the gain of row b is
+//   values[b] (as given) - penalty * scale[b] * (features[b] . P).
+// A gain that was measured after t1 picks bounds the gain now, without touching the row: split P - P(t1)
+// into its part along a unit vector `axis`, of length a, and the rest, of length r; then
+//   gain <= measured - penalty * (along[b] * a - apart[b] * r).
+// Rows whose bound reaches the best measured gain are measured, all others keep their bound. The call also
+// ends before a pick once more than rows / 4 gains were measured: taking them all afresh is cheaper then.
+// values is scratch afterwards. gains[t] is the measured gain of pick t, evaluations counts measured gains.
+struct LinearCut {
+  const float* features;   // (sets, rows, width)
+  const double* scale;     // (sets, rows)
+  const double* along;     // (sets, rows): scale * features . axis
+  const double* apart;     // (sets, rows): length of the rest of the scaled row, at least
+  double* values;          // (sets, rows), changed; -inf for padding and picked rows
+  const int64_t* budgets;  // (sets)
   const double* floor;     // (sets)
-  const double* rise;      // (sets), 0 where similarities are never negative
-  const double* reach;     // (sets), largest row norm; +inf where similarities are no inner product
-  double penalty;          // 2 * lambda
+  double penalty;          // 2 * lambda, times the factor of the similarity
   int64_t* picks;          // (sets, most)
   double* gains;           // (sets, most)
-  int64_t sets, block, most;
+  int64_t* evaluations;    // (sets)
+  int64_t sets, rows, width, most;
 };
 
 // ---- log-determinant ----------------------------------------------------------------------------
@@ -120,16 +146,16 @@ struct GraphCutBlock {
 // Entries of picked candidates other than p itself are computed like all others.
 // A pass also ends when best <= floor. gains[t] is pivots[p] at the moment of the pick.
 struct LogDetBlock {
-  const double* schur;     // (sets, block, block), symmetric; its diagonal is not read
-  double* pivots;          // (sets, block), changed
-  const int64_t* row_ids;  // (sets, block)
-  const int64_t* budgets;  // (sets)
+  const double* schur;         // (sets, block, block), symmetric; its diagonal is not read
+  double* pivots;              // (sets, block), changed
+  const int64_t* row_ids;      // (sets, block)
+  const int64_t* budgets;      // (sets)
   const double* outside;       // (sets)
   const int64_t* outside_row;  // (sets)
-  const double* floor;     // (sets)
-  int64_t* picks;          // (sets, most)
-  double* gains;           // (sets, most)
-  double* factor;          // (sets, most, block), 0 after the last pick
+  const double* floor;         // (sets)
+  int64_t* picks;              // (sets, most)
+  double* gains;               // (sets, most)
+  double* factor;              // (sets, most, block), 0 after the last pick
   int64_t sets, block, most;
 };
 
@@ -162,8 +188,8 @@ struct CoverageGains {
   const float* similarity;  // (sets, block, rows)
   const double* coverage;   // (sets, rows); +inf for padding
   double margin;
-  double* gains;            // (sets, block)
-  int64_t* active;          // (sets, block)
+  double* gains;    // (sets, block)
+  int64_t* active;  // (sets, block)
   int64_t sets, block, rows;
 };
 
@@ -191,24 +217,24 @@ enum class Metric : int64_t { kPrecomputed = 0, kCosine = 1, kDot = 2, kEuclidea
 // similarities are folded: coverage[i] = max(coverage[i], exact(i, p)); its bound becomes -inf.
 // gains[t] is the exact gain. evaluations counts float evaluations, refinements exact ones.
 struct FacilityLocationBlock {
-  const float* similarity;   // (sets, block, rows)
-  const float* features;     // (sets, rows, width) or nullptr
-  const double* scale;       // (sets, rows) or nullptr
-  const double* norms;       // (sets, rows) or nullptr
-  const int64_t* positions;  // (sets, block): the candidate's place among the rows of its set
-  double* coverage;          // (sets, rows), changed; +inf for padding
-  double* bounds;            // (sets, block), changed
-  const int64_t* row_ids;    // (sets, block)
-  const int64_t* budgets;    // (sets)
+  const float* similarity;     // (sets, block, rows)
+  const float* features;       // (sets, rows, width) or nullptr
+  const double* scale;         // (sets, rows) or nullptr
+  const double* norms;         // (sets, rows) or nullptr
+  const int64_t* positions;    // (sets, block): the candidate's place among the rows of its set
+  double* coverage;            // (sets, rows), changed; +inf for padding
+  double* bounds;              // (sets, block), changed
+  const int64_t* row_ids;      // (sets, block)
+  const int64_t* budgets;      // (sets)
   const double* outside;       // (sets)
   const int64_t* outside_row;  // (sets)
-  const double* floor;       // (sets)
+  const double* floor;         // (sets)
   double error;
   Metric metric;
   double parameter;
-  int64_t* picks;            // (sets, most)
-  double* gains;             // (sets, most)
-  int64_t* evaluations;      // (sets, 2): float evaluations, exact evaluations
+  int64_t* picks;        // (sets, most)
+  double* gains;         // (sets, most)
+  int64_t* evaluations;  // (sets, 2): float evaluations, exact evaluations
   int64_t sets, block, rows, width, most;
 };
 
@@ -218,13 +244,13 @@ struct FacilityLocationSparse {
   const int64_t* offsets;  // (candidates + 1)
   const int64_t* indices;
   const float* values;
-  double* coverage;        // (rows), changed
-  double* bounds;          // (candidates), changed
+  double* coverage;  // (rows), changed
+  double* bounds;    // (candidates), changed
   int64_t candidates, rows, budget;
   double floor;
-  int64_t* picks;          // (budget)
-  double* gains;           // (budget)
-  int64_t* evaluations;    // (1)
+  int64_t* picks;        // (budget)
+  double* gains;         // (budget)
+  int64_t* evaluations;  // (1)
 };
 
 }  // namespace fastcore

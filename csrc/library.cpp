@@ -47,7 +47,7 @@ const char* cudaGetErrorString(int error);
 namespace fastcore {
 namespace {
 
-// ---- where an op runs: run(arguments, op name, a tensor on the device) ---------------------------------
+// ---- where an op runs: run(arguments, a tensor on the device) ------------------------------------------
 
 #ifndef FASTCORE_SIMT
 struct Cpu {
@@ -218,6 +218,30 @@ std::tuple<Tensor, Tensor> graph_cut_block(const Tensor& similarity, Tensor valu
 }
 
 template <class Backend>
+std::tuple<Tensor, Tensor, Tensor> linear_cut(const Tensor& features, const Tensor& scale,
+                                              const Tensor& along, const Tensor& apart, Tensor values,
+                                              const Tensor& budgets, const Tensor& floor, double penalty,
+                                              int64_t most) {
+  const Call call("linear_cut", features);
+  const auto [sets, rows, width] = call.sizes<3>("features", features);
+  call.check(0 <= most && most <= rows, "most must be between 0 and the ", rows, " rows, got ", most);
+  LinearCut args{};
+  BIND(features, sets, rows, width);
+  BIND(scale, sets, rows);
+  BIND(along, sets, rows);
+  BIND(apart, sets, rows);
+  BIND(values, sets, rows);
+  BIND(budgets, sets);
+  BIND(floor, sets);
+  check_budgets(call, budgets, args.budgets, sets, most);
+  auto [picks, gains] = make_picks(call, args, sets, most);
+  Tensor evaluations = call.make(args.evaluations, {sets}, 0);
+  args.penalty = penalty, args.sets = sets, args.rows = rows, args.width = width, args.most = most;
+  Backend::run(args, features);
+  return {picks, gains, evaluations};
+}
+
+template <class Backend>
 std::tuple<Tensor, Tensor, Tensor> log_det_block(const Tensor& schur, Tensor pivots, const Tensor& row_ids,
                                                  const Tensor& budgets, const Tensor& outside,
                                                  const Tensor& outside_row, const Tensor& floor,
@@ -358,6 +382,10 @@ FASTCORE_LIBRARY(FASTCORE_NAMESPACE, library) {
       "Tensor outside_row, Tensor floor, Tensor rise, Tensor reach, float penalty, int most) "
       "-> (Tensor, Tensor)");
   library.def(
+      "linear_cut(Tensor features, Tensor scale, Tensor along, Tensor apart, Tensor(a!) values, Tensor "
+      "budgets, "
+      "Tensor floor, float penalty, int most) -> (Tensor, Tensor, Tensor)");
+  library.def(
       "log_det_block(Tensor schur, Tensor(a!) pivots, Tensor row_ids, Tensor budgets, Tensor outside, "
       "Tensor outside_row, Tensor floor, int most) -> (Tensor, Tensor, Tensor)");
   library.def(
@@ -379,6 +407,7 @@ FASTCORE_LIBRARY_IMPL(FASTCORE_NAMESPACE, CPU, library) { fastcore::implement<fa
 #else
 FASTCORE_LIBRARY_IMPL(FASTCORE_NAMESPACE, CPU, library) {
   fastcore::implement<fastcore::Cpu>(library);
+  library.impl("linear_cut", TORCH_BOX(&fastcore::linear_cut<fastcore::Cpu>));
   library.impl("facility_location_sparse", TORCH_BOX(&fastcore::facility_location_sparse));
 }
 #endif

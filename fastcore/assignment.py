@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -36,32 +38,36 @@ def assign(view: Similarity, partition: Partition, indices: Tensor, pairs: str =
 
 
 def _best(view: Similarity, rows: Tensor, picks: Tensor, pairs: str) -> Tensor:
-    """For each of ``rows`` the position in ``picks`` of the best one."""
+    """For each of ``rows`` the position in ``picks`` of the closest one."""
     best = torch.zeros(len(rows), dtype=torch.int64, device=rows.device)
     for start in range(0, len(rows), _TILE):
         part = rows[start : start + _TILE]
-        value = torch.full((len(part),), -torch.inf, dtype=torch.float64, device=rows.device)
+        ceiling = torch.full((len(part),), -torch.inf, dtype=torch.float64, device=rows.device)
         for first in range(0, len(picks), _TILE):
-            closeness, slack = _closeness(view, part, picks[first : first + _TILE], pairs)
-            top = closeness.amax(1)
-            tied = closeness >= (top - _TIE * top.abs() - slack)[:, None]
-            better = top > value + _TIE * value.abs().nan_to_num(posinf=0.0) + slack
-            position = first + tied.to(torch.uint8).argmax(1)
-            best[start : start + _TILE] = torch.where(better, position, best[start : start + _TILE])
-            value = torch.where(better, top, value)
+            closeness, row_blur, pick_blur = _closeness(view, part, picks[first : first + _TILE], pairs)
+            # Equal are those that rounding cannot tell from the best one.
+            floor = (closeness - pick_blur).amax(1)
+            floor -= _TIE * floor.abs() + 2 * row_blur
+            upper = closeness + pick_blur
+            position = (upper >= floor[:, None]).to(torch.uint8).argmax(1)
+            better = floor > ceiling
+            best[start : start + _TILE][better] = first + position[better]
+            ceiling = torch.where(better, upper.gather(1, position[:, None])[:, 0], ceiling)
     return best
 
 
-def _closeness(view: Similarity, rows: Tensor, picks: Tensor, pairs: str) -> tuple[Tensor, Tensor | float]:
-    """How close rows and picks are, (rows, picks) float64, larger is closer, and its rounding error.
+def _closeness(view: Similarity, rows: Tensor, picks: Tensor, pairs: str) -> tuple[Tensor, Any, Any]:
+    """How close rows and picks are, (rows, picks) float64, larger is closer, and what rounding blurs it by.
 
     For the metrics of distance it is minus the squared distance: it orders picks like they do, and neither
-    the square root nor the exponential blurs near-duplicates or makes far picks look equal.
+    the square root nor the exponential blurs near-duplicates or makes far picks look equal. The blur of a
+    pair is the sum of that of its row and of its pick.
     """
-    if not isinstance(view, FeatureSimilarity) or view.metric not in ("euclidean", "rbf"):
-        columns = view.columns(picks, rows)
-        return (-columns if pairs == "distance" and not isinstance(view, FeatureSimilarity) else columns), 0.0
-    norms, pick_norms = view.norms[rows], view.norms[picks]
-    products = view.features[rows].double() @ view.features[picks].double().T
-    slack = 1e-15 * view.features.shape[1] ** 0.5 * (norms + pick_norms.max())
-    return products.mul_(2).sub_(norms[:, None]).sub_(pick_norms), slack
+    if isinstance(view, FeatureSimilarity) and view.metric in ("euclidean", "rbf"):
+        norms, pick_norms = view.norms[rows], view.norms[picks]
+        products = view.features[rows].double() @ view.features[picks].double().T
+        blur = 1e-15 * view.features.shape[1] ** 0.5
+        return products.mul_(2).sub_(norms[:, None]).sub_(pick_norms), blur * norms, blur * pick_norms
+    columns = view.columns(picks, rows)
+    farther = pairs == "distance" and not isinstance(view, FeatureSimilarity)
+    return (-columns if farther else columns), 0.0, 0.0

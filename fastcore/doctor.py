@@ -56,7 +56,7 @@ def _library(devices: list[str]) -> tuple[str, dict[str, str], list[str]]:
         return "not loaded", {}, ["FASTCORE_BACKEND=reference: unset it to use the native library"]
     folder = native.status().folder
     built = {
-        name: ", ".join(value) if isinstance(value, list | tuple) else str(value)
+        name: ", ".join(value) if isinstance(value, list | tuple) else str(value or "none")
         for name, value in native.build_info().items()
     }
     problems = [f"{device}: {native.problem(device)}" for device in devices if native.problem(device)]

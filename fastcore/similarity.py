@@ -5,7 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fastcore.ops.facility_location_block import COSINE, DOT, EUCLIDEAN, PRECOMPUTED, RBF, SAME, similarity_of_products
+from fastcore.ops.facility_location_block import (
+    COSINE,
+    DOT,
+    EUCLIDEAN,
+    PRECOMPUTED,
+    RBF,
+    SAME,
+    similarity_of_products,
+)
 from fastcore.ops.project import project
 from fastcore.ops.squared_norms import squared_norms
 from fastcore.ops.weighted_sum import weighted_sum
@@ -72,7 +80,9 @@ class FeatureSimilarity:
         """Similarity (rows, m) in float64 of `rows` (all by default) with m outside rows (m, d)."""
         x = features.to(self.device, torch.float64)
         norms = x.square().sum(-1)
-        scale = torch.where(norms > 0, norms.rsqrt(), 0.0) if self.metric == "cosine" else torch.ones_like(norms)
+        scale = (
+            torch.where(norms > 0, norms.rsqrt(), 0.0) if self.metric == "cosine" else torch.ones_like(norms)
+        )
         return self._against(x, scale, norms, rows)
 
     def _against(self, x: Tensor, scale: Tensor, norms: Tensor, rows: Tensor | None) -> Tensor:
@@ -129,14 +139,15 @@ class SparseSimilarity:
     metric = "precomputed"
 
     def __init__(self, matrix: Tensor) -> None:
-        if matrix.layout == torch.sparse_coo:
-            matrix = matrix.coalesce()
-        columns = matrix.cpu().to_sparse_csc()
+        entries = matrix.cpu().to_sparse_coo().coalesce()
         self.n = matrix.shape[0]
         self.device = torch.device("cpu")
-        self.offsets = columns.ccol_indices().long()
-        self.indices = columns.row_indices().long()
-        self.values = columns.values().float()
+        row, column = entries.indices()
+        order = column.argsort(stable=True)
+        counts = torch.bincount(column, minlength=self.n)
+        self.offsets = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
+        self.indices = row[order]
+        self.values = entries.values()[order].float()
 
     def diagonal(self) -> Tensor:
         """(n,) float64 similarity of every row with itself."""

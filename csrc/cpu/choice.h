@@ -17,6 +17,11 @@ struct Choice {
   double tolerance;
 };
 
+// How far below the best a value still counts as tied; an infinite best is tied with its equals only.
+inline double tolerance_of(double best, double floor) {
+  return std::isinf(best) ? 0.0 : kTie * std::fabs(best) + floor;
+}
+
 // The best of `count` values, ties to the lowest row number (to the lowest position without row_ids).
 inline Choice choose(const double* values, const int64_t* row_ids, int64_t count, double floor) {
   double lane[8];
@@ -28,7 +33,7 @@ inline Choice choose(const double* values, const int64_t* row_ids, int64_t count
   for (double v : lane) best = v > best ? v : best;
   for (; i < count; ++i) best = values[i] > best ? values[i] : best;
   if (best == kClosed) return {-1, best, 0.0};
-  const double tolerance = kTie * std::fabs(best) + floor;
+  const double tolerance = tolerance_of(best, floor);
   const double tied = best - tolerance;
   int64_t position = -1;
   for (int64_t j = 0; j < count; ++j) {

@@ -1,5 +1,6 @@
 // The gain of one facility-location candidate over all rows.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 
 namespace fastcore::cpu {
@@ -10,15 +11,14 @@ struct Coverage {
   int64_t active;  // rows with similarity > coverage - margin
 };
 
-template <bool kCount>
-inline Coverage coverage_sum(const float* similarity, const double* coverage, int64_t rows, double margin) {
+inline Coverage coverage_gain(const float* similarity, const double* coverage, int64_t rows, double margin) {
   constexpr int kLanes = 16;
   double gain[kLanes] = {};
   double active[kLanes] = {};
   const auto add = [&](int64_t i, int lane) {
     const double excess = static_cast<double>(similarity[i]) - coverage[i];
     gain[lane] += excess > 0.0 ? excess : 0.0;
-    if (kCount) active[lane] += excess > -margin ? 1.0 : 0.0;
+    active[lane] += excess > -margin ? 1.0 : 0.0;
   };
   int64_t i = 0;
   for (; i + kLanes <= rows; i += kLanes)
@@ -32,10 +32,39 @@ inline Coverage coverage_sum(const float* similarity, const double* coverage, in
   return {gain[0], static_cast<int64_t>(active[0])};
 }
 
-// The same with active = 0 where similarities are exact and nobody asks for the count.
-inline Coverage coverage_gain(const float* similarity, const double* coverage, int64_t rows, double margin) {
-  return margin > 0.0 ? coverage_sum<true>(similarity, coverage, rows, margin)
-                      : coverage_sum<false>(similarity, coverage, rows, margin);
+// The same in float for R candidates together, twice as fast, with gains that err by at most kEstimateError
+// of themselves: lanes take 16 additions before they are added up in double. Two candidates together keep
+// more memory reads in flight; their sums are those of one.
+constexpr double kEstimateError = 20.0 / (1 << 24);
+
+template <bool kCount, int R>
+inline void estimate_gains(const float* const (&similarity)[R], const float* coverage, int64_t rows,
+                           float margin, Coverage (&out)[R]) {
+  constexpr int kLanes = 32;
+  constexpr int64_t kRun = 16 * kLanes;
+  double gain[R] = {}, active[R] = {};
+  for (int64_t start = 0; start < rows; start += kRun) {
+    float gains[R][kLanes] = {};
+    float actives[R][kLanes] = {};
+    const auto add = [&](int r, int64_t i, int lane) {
+      const float excess = similarity[r][i] - coverage[i];
+      gains[r][lane] += excess > 0.0f ? excess : 0.0f;
+      if (kCount) actives[r][lane] += excess > -margin ? 1.0f : 0.0f;
+    };
+    const int64_t stop = std::min(rows, start + kRun);
+    int64_t i = start;
+    for (; i + kLanes <= stop; i += kLanes)
+      for (int r = 0; r < R; ++r)
+        for (int lane = 0; lane < kLanes; ++lane) add(r, i + lane, lane);
+    for (int lane = 0; i < stop; ++i, ++lane)
+      for (int r = 0; r < R; ++r) add(r, i, lane);
+    for (int r = 0; r < R; ++r)
+      for (int lane = 0; lane < kLanes; ++lane) {
+        gain[r] += static_cast<double>(gains[r][lane]);
+        if (kCount) active[r] += static_cast<double>(actives[r][lane]);
+      }
+  }
+  for (int r = 0; r < R; ++r) out[r] = {gain[r], static_cast<int64_t>(active[r])};
 }
 
 }  // namespace FASTCORE_ISA

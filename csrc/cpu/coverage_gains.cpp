@@ -1,5 +1,4 @@
 #include "cpu/coverage.h"
-
 #include "cpu/parallel.h"
 #include "kernels.h"
 
@@ -11,7 +10,7 @@ void coverage_gains(const CoverageGains& a) {
   parallel_for(0, a.sets * a.block, grain, [&](int64_t begin, int64_t end) {
     for (int64_t j = begin; j < end; ++j) {
       const double* coverage = a.coverage + j / a.block * a.rows;
-      const Coverage c = coverage_sum<true>(a.similarity + j * a.rows, coverage, a.rows, a.margin);
+      const Coverage c = coverage_gain(a.similarity + j * a.rows, coverage, a.rows, a.margin);
       a.gains[j] = c.gain;
       a.active[j] = c.active;
     }

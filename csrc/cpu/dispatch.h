@@ -19,7 +19,7 @@
   X(facility_location_block, FacilityLocationBlock)
 
 // Ops without a CUDA kernel.
-#define FASTCORE_CPU_OPS(X) X(facility_location_sparse, FacilityLocationSparse)
+#define FASTCORE_CPU_OPS(X) X(facility_location_sparse, FacilityLocationSparse) X(linear_cut, LinearCut)
 
 namespace fastcore::cpu {
 

@@ -22,9 +22,12 @@ class Greedy {
         coverage_(args.coverage + set * args.rows),
         bounds_(args.bounds + set * args.block),
         row_ids_(args.row_ids + set * args.block),
+        covered_(coverage_, coverage_ + args.rows),
         lower_(args.block),
         fresh_(args.block, -1),
         columns_(args.block) {
+    for (int64_t i = 0; i < a_.rows; ++i)
+      if (coverage_[i] < -kClosed) largest_ = std::max(largest_, std::fabs(coverage_[i]));
     for (int64_t j = 0; j < a_.block; ++j)
       if (bounds_[j] > kClosed) heap_.push_back(j);
     std::make_heap(heap_.begin(), heap_.end(), order_);
@@ -50,7 +53,7 @@ class Greedy {
 
   bool exact_input() const { return a_.features == nullptr; }
 
-  double tolerance(double best) const { return kTie * std::fabs(best) + a_.floor[set_]; }
+  double tolerance(double best) const { return tolerance_of(best, a_.floor[set_]); }
 
   void push(int64_t j) {
     heap_.push_back(j);
@@ -93,26 +96,46 @@ class Greedy {
   void evaluate(const std::vector<int64_t>& candidates) {
     const int64_t count = static_cast<int64_t>(candidates.size());
     const auto body = [&](int64_t begin, int64_t end) {
-      for (int64_t c = begin; c < end; ++c) {
-        const int64_t j = candidates[c];
-        const Coverage found = coverage_gain(similarity_ + j * a_.rows, coverage_, a_.rows, a_.error);
-        const double slack = static_cast<double>(found.active) * a_.error;
-        bounds_[j] = std::min(bounds_[j], found.gain + slack);  // exact in an earlier pass, perhaps
-        lower_[j] = found.gain - slack;
-        fresh_[j] = time_;
-      }
+      int64_t c = begin;
+      for (; c + 2 <= end; c += 2) estimate<2>(candidates.data() + c);
+      if (c < end) estimate<1>(candidates.data() + c);
     };
     if (a_.sets == 1 && count > 1 && a_.rows > 4096)
-      parallel_for(0, count, 1, body);
+      parallel_for(0, count, 2, body);
     else
       body(0, count);
     a_.evaluations[2 * set_] += count;
   }
 
+  template <int R>
+  void estimate(const int64_t* candidates) {
+    // An active row errs by the error of its similarity and by the rounding of its coverage to float,
+    // which is exact where the similarities are.
+    const double each = exact_input() ? 0.0 : a_.error + 2 * largest_ / (1 << 24);
+    const float* similarity[R];
+    Coverage found[R];
+    for (int r = 0; r < R; ++r) similarity[r] = similarity_ + candidates[r] * a_.rows;
+    if (exact_input())
+      estimate_gains<false>(similarity, covered_.data(), a_.rows, 0.0f, found);
+    else
+      estimate_gains<true>(similarity, covered_.data(), a_.rows, static_cast<float>(each), found);
+    for (int r = 0; r < R; ++r) {
+      const int64_t j = candidates[r];
+      const double slack = static_cast<double>(found[r].active) * each + kEstimateError * found[r].gain;
+      bounds_[j] = std::min(bounds_[j], found[r].gain + slack);  // exact in an earlier pass, perhaps
+      lower_[j] = found[r].gain - slack;
+      fresh_[j] = time_;
+    }
+  }
+
   // Replaces the bounds of the contenders by exact gains, and keeps their exact similarities.
   void measure_exactly(const std::vector<int64_t>& contenders) {
-    if (exact_input()) return;
+    a_.evaluations[2 * set_ + 1] += static_cast<int64_t>(contenders.size());
     for (int64_t j : contenders) {
+      if (exact_input()) {
+        bounds_[j] = lower_[j] = coverage_gain(similarity_ + j * a_.rows, coverage_, a_.rows, 0.0).gain;
+        continue;
+      }
       std::vector<Entry>& column = columns_[j];
       column.clear();
       const float* s = similarity_ + j * a_.rows;
@@ -130,7 +153,6 @@ class Greedy {
       for (const Entry& e : column) gain += std::max(0.0, e.second - coverage_[e.first]);
       bounds_[j] = lower_[j] = gain;
     }
-    a_.evaluations[2 * set_ + 1] += static_cast<int64_t>(contenders.size());
   }
 
   double exact_similarity(int64_t i, int64_t j) const {
@@ -161,12 +183,18 @@ class Greedy {
   void fold(int64_t pick) {
     if (exact_input()) {
       const float* s = similarity_ + pick * a_.rows;
-      for (int64_t i = 0; i < a_.rows; ++i)
-        coverage_[i] = std::max(coverage_[i], static_cast<double>(s[i]));
+      for (int64_t i = 0; i < a_.rows; ++i) cover(i, static_cast<double>(s[i]));
       return;
     }
-    for (const Entry& e : columns_[pick]) coverage_[e.first] = std::max(coverage_[e.first], e.second);
+    for (const Entry& e : columns_[pick]) cover(e.first, e.second);
     std::vector<Entry>().swap(columns_[pick]);
+  }
+
+  void cover(int64_t i, double similarity) {
+    if (similarity <= coverage_[i]) return;
+    coverage_[i] = similarity;
+    covered_[i] = static_cast<float>(similarity);
+    largest_ = std::max(largest_, std::fabs(similarity));
   }
 
   struct Order {
@@ -180,6 +208,8 @@ class Greedy {
   double* coverage_;
   double* bounds_;
   const int64_t* row_ids_;
+  std::vector<float> covered_;               // the coverage, rounded
+  double largest_ = 0.0;                     // its largest absolute value
   std::vector<double> lower_;                // lower bound on the gain, where fresh
   std::vector<int64_t> fresh_;               // the pick at which a candidate was last evaluated
   std::vector<std::vector<Entry>> columns_;  // exact similarities of the contenders

@@ -38,7 +38,7 @@ void facility_location_sparse(const FacilityLocationSparse& a) {
     // Evaluate from the top until everything that is left lies below the best fresh gain.
     tied.clear();
     double best = kClosed;
-    const auto slack = [&] { return kTie * std::fabs(best) + a.floor; };
+    const auto slack = [&] { return tolerance_of(best, a.floor); };
     while (!heap.empty() && (tied.empty() || a.bounds[heap.front()] >= best - slack())) {
       const int64_t j = pop();
       if (fresh[j] == t) {

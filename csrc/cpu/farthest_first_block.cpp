@@ -33,8 +33,7 @@ void pick_set(const FarthestFirstBlock& a, int64_t g) {
 
 void farthest_first_block(const FarthestFirstBlock& a) {
   parallel_for(0, a.sets, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t g = begin; g < end; ++g)
-      a.distances_double ? pick_set<double>(a, g) : pick_set<float>(a, g);
+    for (int64_t g = begin; g < end; ++g) a.distances_double ? pick_set<double>(a, g) : pick_set<float>(a, g);
   });
 }
 

@@ -69,16 +69,10 @@ __device__ Choice choose(const double* values, const int64_t* row_ids, int64_t c
   return {best, tolerance, place.row, place.position, value};
 }
 
-// Writes pick t of a set, or without a pick what stands in its place.
 template <class Args>
 __device__ void record(const Args& args, int64_t set, int64_t t, int64_t pick, double gain) {
   args.picks[set * args.most + t] = pick;
   args.gains[set * args.most + t] = gain;
-}
-
-template <int threads, class Args>
-__device__ void record_none(const Args& args, int64_t set, int64_t first) {
-  for (int64_t t = first + threadIdx.x; t < args.most; t += threads) record(args, set, t, -1, 0.0);
 }
 
 template <class Args>

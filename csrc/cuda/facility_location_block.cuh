@@ -195,8 +195,7 @@ __global__ void __launch_bounds__(threads, 1)
   const Ground ground = ground_of(args, lower, set);
   Evaluations evaluations = {0, 0};
   const int64_t budget = budget_of(args, set);
-  int64_t t = 0;
-  for (; t < budget; ++t) {
+  for (int64_t t = 0; t < budget; ++t) {
     const int64_t pick = next_pick<threads>(args, ground, evaluations);
     if (pick < 0) break;
     const double gain = exact_gain<threads, true>(args, ground, pick);
@@ -206,7 +205,6 @@ __global__ void __launch_bounds__(threads, 1)
       record(args, set, t, pick, gain);
     }
   }
-  record_none<threads>(args, set, t);
   if (threadIdx.x == 0) {
     args.evaluations[set * 2] = evaluations.estimates;
     args.evaluations[set * 2 + 1] = evaluations.exact;

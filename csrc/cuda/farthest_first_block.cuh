@@ -13,8 +13,7 @@ __global__ void __launch_bounds__(threads) farthest_first_block_kernel(FarthestF
   double* nearest = args.nearest + set * block;
 
   const int64_t budget = budget_of(args, set);
-  int64_t t = 0;
-  for (; t < budget; ++t) {
+  for (int64_t t = 0; t < budget; ++t) {
     const Choice pick = choose<threads>(nearest, row_ids, block, 0.0);
     if (pick.position < 0 || !pick.wins(args.outside[set], args.outside_row[set])) break;
     if (threadIdx.x == 0) record(args, set, t, pick.position, pick.value);
@@ -23,7 +22,6 @@ __global__ void __launch_bounds__(threads) farthest_first_block_kernel(FarthestF
       nearest[b] = b == pick.position ? kClosed : Min()(nearest[b], double(row[b]));
     }
   }
-  record_none<threads>(args, set, t);
 }
 
 }  // namespace fastcore::cuda

@@ -17,8 +17,7 @@ __global__ void __launch_bounds__(threads) graph_cut_block_kernel(GraphCutBlock 
   double outside = args.outside[set];
   double squared_sum = 0.0;  // squared length of the sum of the picked rows
   const int64_t budget = budget_of(args, set);
-  int64_t t = 0;
-  for (; t < budget; ++t) {
+  for (int64_t t = 0; t < budget; ++t) {
     const Choice pick = choose<threads>(values, row_ids, block, args.floor[set]);
     if (pick.position < 0 || !pick.wins(outside, args.outside_row[set])) break;
     const Similarity* __restrict__ row = similarity + pick.position * block;
@@ -35,7 +34,6 @@ __global__ void __launch_bounds__(threads) graph_cut_block_kernel(GraphCutBlock 
       values[b] = b == pick.position ? kClosed : values[b] - args.penalty * row[b];
     }
   }
-  record_none<threads>(args, set, t);
 }
 
 }  // namespace fastcore::cuda

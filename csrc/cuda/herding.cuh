@@ -46,20 +46,15 @@ template <int threads>
 __global__ void __launch_bounds__(threads)
     herding_choose_kernel(Herding args, int64_t t, const double* __restrict__ tile_best) {
   const int64_t set = blockIdx.x;
-  const bool picking = still_picking(args, set, t);
+  if (!still_picking(args, set, t)) return;
   const int64_t tiles = ceil_div(args.rows, kTileRows);
   tile_best += set * tiles;
   const double* __restrict__ scores = args.scores + set * args.rows;
 
   double best = kClosed;
-  for (int64_t i = threadIdx.x; picking && i < tiles; i += threads) {
-    best = Max()(best, tile_best[i]);
-  }
+  for (int64_t i = threadIdx.x; i < tiles; i += threads) best = Max()(best, tile_best[i]);
   best = block_reduce<threads>(best, Max());
-  if (best == kClosed) {
-    if (threadIdx.x == 0) record(args, set, t, -1, 0.0);
-    return;
-  }
+  if (best == kClosed) return;
   const double threshold = best - tolerance_of(best, args.floor[set]);
 
   int64_t tile = tiles;

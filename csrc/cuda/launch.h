@@ -1,5 +1,6 @@
 // Launchers of the CUDA kernels. Each queues its op on `stream`, a cudaStream_t, and returns a
-// cudaError_t, 0 for success. None waits for the device. Every element of every output is written.
+// cudaError_t, 0 for success. None waits for the device. Picks
+// come filled with -1, gains and factor with 0: what stands after the last pick is not written.
 #pragma once
 #include "kernels.h"
 

@@ -36,8 +36,7 @@ __global__ void __launch_bounds__(threads) log_det_block_kernel(LogDetBlock args
   const double floor = args.floor[set];
 
   const int64_t budget = budget_of(args, set);
-  int64_t t = 0;
-  for (; t < budget; ++t) {
+  for (int64_t t = 0; t < budget; ++t) {
     const Choice pick = choose<threads>(pivots, row_ids, block, floor);
     if (pick.position < 0 || pick.best <= floor) break;
     if (!pick.wins(args.outside[set], args.outside_row[set])) break;
@@ -53,8 +52,6 @@ __global__ void __launch_bounds__(threads) log_det_block_kernel(LogDetBlock args
       pivots[b] = picked ? kClosed : pivots[b] - entry * entry;
     }
   }
-  record_none<threads>(args, set, t);
-  for (int64_t i = t * block + threadIdx.x; i < args.most * block; i += threads) factor[i] = 0.0;
 }
 
 }  // namespace fastcore::cuda

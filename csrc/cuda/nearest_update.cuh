@@ -48,9 +48,9 @@ __global__ void __launch_bounds__(threads) nearest_update_kernel(NearestUpdate a
       const float* __restrict__ pick_norms = args.pick_norms + set * args.picks;
       const float row_norm = args.row_norms[state];
       if (member == 0) best = {args.nearest[state], args.second[state], -1};
+      // Padding is infinitely far, or NaN, and so never nearer.
       for (int64_t p = member; p < args.picks; p += group) {
         const float distance = row_norm + pick_norms[p] - 2.0f * products[p];
-        if (isinf(pick_norms[p])) continue;  // padding, whatever its products are
         best = Merge()(best, Nearest{Max()(distance, 0.0f), INFINITY, p});
       }
     }

@@ -50,7 +50,9 @@ class Batch:
         return torch.where(positions < 0, -1, self.rows.gather(1, positions.clamp(min=0)))
 
 
-def batches(partition: Partition, device: torch.device, row_bytes: int, limit: int = BATCH_BYTES) -> Iterator[Batch]:
+def batches(
+    partition: Partition, device: torch.device, row_bytes: int, limit: int = BATCH_BYTES
+) -> Iterator[Batch]:
     """Batches of the ground sets that have a budget, of similar size, largest first.
 
     `row_bytes` is what one padded row costs the engine. The loop is over batches, not over classes.
@@ -97,7 +99,9 @@ class FeatureSets:
     def among(self, positions: Tensor) -> Tensor:
         """Similarity (G, B, B) of the rows at positions (G, B) with each other."""
         x = pick(self.x, positions).double()
-        return self._similarity(x @ x.mT, (pick(self.scale, positions), pick(self.norms, positions)), positions)
+        return self._similarity(
+            x @ x.mT, (pick(self.scale, positions), pick(self.norms, positions)), positions
+        )
 
     def _similarity(self, products: Tensor, rows: tuple[Tensor, Tensor], picks: Tensor) -> Tensor:
         side = pick(self.scale, picks), pick(self.norms, picks)
@@ -127,6 +131,18 @@ class MatrixSets:
     def among(self, positions: Tensor) -> Tensor:
         """Similarity (G, B, B) of the rows at positions (G, B) with each other."""
         return pick(self.columns(positions), positions)
+
+
+def symmetric(matrix: Tensor, tile: int = 1024) -> bool:
+    """Whether every (n, n) matrix of (G, n, n) equals its transpose, compared tile by tile."""
+    n = matrix.shape[1]
+    for i in range(0, n, tile):
+        for j in range(i, n, tile):
+            if not torch.equal(
+                matrix[:, i : i + tile, j : j + tile], matrix[:, j : j + tile, i : i + tile].mT
+            ):
+                return False
+    return True
 
 
 def pick(values: Tensor, positions: Tensor | None) -> Tensor:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from fastcore.greedy.batches import TILE_BYTES, Batch, FeatureSets, MatrixSets, marked, pick
+from fastcore.greedy.batches import TILE_BYTES, Batch, FeatureSets, MatrixSets, marked, pick, symmetric
 from fastcore.numerics import UNIT, product_error
 from fastcore.ops.coverage_gains import coverage_gains
 from fastcore.ops.facility_location_block import facility_location_block
@@ -53,9 +53,17 @@ class Coverage:
         """(G, B, n) float32 similarity of the candidates at positions (G, B) with all rows."""
         raise NotImplementedError
 
+    def reuse(self, at: Tensor) -> Tensor:
+        """The same as `block`, where columns of the block before are not computed again."""
+        return self.block(at)
+
     def columns(self, at: Tensor) -> Tensor:
         """(G, n, B) float64 similarity of all rows with those at positions (G, B)."""
         raise NotImplementedError
+
+    def start(self) -> None:
+        """Bounds on the gains of all candidates."""
+        self.sweep()
 
     def full(self) -> Tensor:
         """(G,) the coverage when all rows are picked."""
@@ -88,7 +96,7 @@ class Coverage:
 
     def add_mask(self, rows: Tensor) -> None:
         """Takes the rows where the mask (G, n) is true as picked."""
-        for positions in marked(rows).split(64, dim=1):
+        for positions in marked(rows).split(64, dim=1) if bool(rows.any()) else ():
             columns = self.columns(positions).masked_fill_((positions < 0).unsqueeze(1), 0)
             self.coverage = torch.maximum(self.coverage, columns.amax(2))
         self.bounds.masked_fill_(rows, -torch.inf)
@@ -105,9 +113,11 @@ class Coverage:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Picks among the candidates at positions (G, B), whose similarities (G, B, n) are given."""
         bounds = pick(self.bounds, at).contiguous()
-        limits = (at, budgets, outside, outside_row, self.floor, self.error)
+        state = (at, self.coverage, bounds)
+        limits = (at, budgets, outside, outside_row, self.floor)
+        metric, parameter = self._metric()
         found = facility_location_block(
-            similarity, *self._exact(), at, self.coverage, bounds, *limits, *self._metric(), most
+            similarity, *self._exact(), *state, *limits, self.error, metric, parameter, most
         )
         self.bounds.scatter_(1, at, bounds)
         return found
@@ -122,19 +132,20 @@ class Coverage:
 class MatrixCoverage(Coverage):
     """Coverage under a given matrix, transposed once when it is not symmetric."""
 
+    matrix: Tensor
+
     def __init__(self, view: DenseSimilarity, batch: Batch) -> None:
         super().__init__(view, batch)
         given = MatrixSets(view, batch).matrix
         self.matrix = given if symmetric(given) else given.mT.contiguous()
 
+    def block(self, at: Tensor) -> Tensor:
+        """(G, B, n) float32 similarity of the candidates at positions (G, B) with all rows."""
+        return pick(self.matrix, at)
+
     def columns(self, at: Tensor) -> Tensor:
         """(G, n, B) float64 similarity of all rows with those at positions (G, B)."""
-        assert self.matrix is not None
-        return pick(self.matrix, at).double().mT
-
-    def start(self) -> None:
-        """Bounds on the gains of all candidates."""
-        self.sweep()
+        return self.block(at).double().mT
 
 
 class FeatureCoverage(Coverage):
@@ -227,20 +238,12 @@ class FeatureCoverage(Coverage):
         """(G,) the coverage when all rows are picked."""
         if self.metric == "dot":
             return super().full()
-        return self.diagonal.masked_fill(self.coverage.isinf(), 0).sum(1)  # nothing is more similar than itself
+        return self.diagonal.masked_fill(self.coverage.isinf(), 0).sum(
+            1
+        )  # nothing is more similar than itself
 
     def _exact(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         return self.sets.x, self.sets.scale, self.sets.norms
 
     def _metric(self) -> tuple[int, float]:
         return METRICS[self.metric], self.sets.parameter
-
-
-def symmetric(matrix: Tensor, tile: int = 1024) -> bool:
-    """Whether every (n, n) matrix of (G, n, n) equals its transpose, compared tile by tile."""
-    n = matrix.shape[1]
-    for i in range(0, n, tile):
-        for j in range(i, n, tile):
-            if not torch.equal(matrix[:, i : i + tile, j : j + tile], matrix[:, j : j + tile, i : i + tile].mT):
-                return False
-    return True

@@ -2,142 +2,48 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
-from fastcore.greedy.batches import TILE_BYTES, Batch, FeatureSets, MatrixSets, marked, pick
+from fastcore.greedy.batches import (
+    TILE_BYTES,
+    Batch,
+    FeatureSets,
+    MatrixSets,
+    marked,
+    pick,
+    symmetric,
+    top_block,
+)
+from fastcore.ops.graph_cut_block import graph_cut_block
+from fastcore.ops.linear_cut import linear_cut
 from fastcore.ops.project import project
 from fastcore.ops.weighted_sum import weighted_sum
 from fastcore.similarity import DenseSimilarity, FeatureSimilarity, SparseSimilarity
 
+BLOCK = 384
+PICKS_A_PASS = 100
+FLOOR = 1e-14
+ROUNDING = 1e-14  # of squared lengths, relative
 
-class LinearCut:
-    """Gains under an inner product: one product of all rows with (their sum - 2 lambda * sum of the picks).
 
-    cosine is kept without its shift, as cos / 2: the shift adds the same to every gain, see `offset`, but
-    without it gains hardly grow outside a block while picks are taken.
+class Cut:
+    """Graph-cut gains of the rows of a batch.
 
-    Attributes:
-        rise: (G,) what one pick can add to the gain of another row at most.
-        reach: (G,) the longest row.
+    A subclass keeps them up to date under `add` and says in `pick` which rows come next.
     """
 
-    def __init__(self, view: FeatureSimilarity, batch: Batch, lam: float) -> None:
-        self.lam, self.view = lam, view
-        self.x, self.scale = batch.take(view.features), batch.take(view.scale)
-        self.factor = 0.5 if view.metric == "cosine" else 1.0
-        self.inside = batch.rows >= 0
-        self.own = lam * batch.take(view.diagonal())
-        self.direction = weighted_sum(self.x, self.scale * self.inside)
-        longest = (batch.take(view.norms).sqrt() * self.scale).amax(1)
-        self.reach = math.sqrt(self.factor) * longest
-        self.rise = 2 * lam * self.factor * self._most_negative(longest)
-        # Under (1 + cos) / 2 every row adds 1/2 to a gain and every pick takes 2 lambda / 2.
-        shift = 0.5 if view.metric == "cosine" else 0.0
-        self.first_offset, self.step = shift * batch.sizes.double(), 2 * lam * shift
+    def pick(self, fixed: Tensor, left: Tensor, block: int | None) -> tuple[Tensor, Tensor]:
+        """The next picks (G, P), at most left (G,) of each set, at least one where there is one, and gains.
 
-    def _most_negative(self, longest: Tensor) -> Tensor:
-        # With x = x+ - x-, products are at least -(|x+||y-| + |x-||y+|): near 0 for rows that are nearly
-        # non-negative, such as features behind a rectifier.
-        if float(self.x.amin()) >= 0:
-            return torch.zeros_like(longest)
-        squares = torch.empty_like(self.scale)
-        tile = max(1, TILE_BYTES // (4 * self.x.shape[2] * len(self.x)))
-        for start in range(0, self.x.shape[1], tile):
-            part = slice(start, start + tile)
-            squares[:, part] = self.x[:, part].clamp(max=0).square_().sum(2)
-        negative = (squares.sqrt() * self.scale).amax(1) * (1 + 1e-3)  # a float32 sum
-        return torch.minimum(2 * longest * negative, longest.square())
-
-    def block(self, wanted: int) -> int:
-        """Rows to take into one pass."""
-        return wanted
-
-    def values(self) -> Tensor:
-        """(G, n) float64 gains, less `offset`."""
-        return self.factor * self.scale * project(self.x, self.direction) - self.own
-
-    def among(self, positions: Tensor) -> Tensor:
-        """(G, B, B) float64 similarity, without the shift of cosine."""
-        x = pick(self.x, positions).double() * pick(self.scale, positions).unsqueeze(2)
-        return self.factor * (x @ x.mT)
-
-    def offset(self, picks: Tensor) -> Tensor:
-        """What the gains lack after a number of picks (G, P) without counting the preselected."""
-        return self.first_offset.unsqueeze(1) - self.step * picks.double()
+        Rows where fixed (G, n) is true are out. -1 follows the last pick of a set. `block` sets the number of
+        rows or picks a pass goes for.
+        """
+        raise NotImplementedError
 
     def add(self, positions: Tensor) -> None:
         """Takes the picks at positions (G, P) into account; -1 is none."""
-        weights = pick(self.scale, positions) * (positions >= 0)
-        self.direction -= 2 * self.lam * (weights.unsqueeze(1) @ pick(self.x, positions).double()).squeeze(1)
-
-    def add_mask(self, rows: Tensor) -> None:
-        """Takes the rows where the mask (G, n) is true into account."""
-        self.direction -= 2 * self.lam * weighted_sum(self.x, self.scale * rows)
-        self.first_offset = self.first_offset - self.step * rows.sum(1).double()
-
-    def add_external(self, features: Tensor) -> None:
-        """Takes outside rows (m, d) into account."""
-        x = features.double()
-        if self.view.metric == "cosine":
-            x = torch.nn.functional.normalize(x, dim=1, eps=1e-300)
-        self.direction -= 2 * self.lam * x.sum(0)
-        self.first_offset = self.first_offset - self.step * len(x)
-
-
-class PairwiseCut:
-    """Gains under any similarity: sums of whole columns, taken in tiles.
-
-    Attributes:
-        rise, reach: (G,) as in LinearCut; similarities below 0 let gains grow, and reach is inf.
-    """
-
-    def __init__(self, view: FeatureSimilarity | DenseSimilarity, batch: Batch, lam: float) -> None:
-        self.lam, self.view = lam, view
-        self.inside = batch.rows >= 0
-        diagonal = batch.take(view.diagonal())
-        zeros = torch.zeros_like(diagonal[:, 0])
-        self.rise, self.reach = zeros, torch.full_like(zeros, torch.inf)
-        if isinstance(view, DenseSimilarity):
-            matrix = MatrixSets(view, batch).matrix
-            totals = matrix.sum(1, dtype=torch.float64)
-            # The function counts s_ij and s_ji of two picks alike.
-            self.matrix = matrix if torch.equal(matrix, matrix.mT) else (matrix.double() + matrix.mT.double()) / 2
-        else:
-            self.sets = FeatureSets(view, batch)
-            n = diagonal.shape[1]
-            every = torch.arange(n, device=view.device).expand(len(diagonal), n)
-            step = max(1, TILE_BYTES // (8 * n * len(diagonal)))
-            totals = torch.cat([self.sets.columns(part).sum(1) for part in every.split(step, dim=1)], 1)
-        self.gains = totals - lam * diagonal
-
-    def block(self, wanted: int) -> int:
-        """Rows to take into one pass: all of a given matrix."""
-        return self.gains.shape[1] if isinstance(self.view, DenseSimilarity) else wanted
-
-    def values(self) -> Tensor:
-        """(G, n) float64 gains."""
-        return self.gains
-
-    def among(self, positions: Tensor) -> Tensor:
-        """(G, B, B) similarity."""
-        return self.matrix if isinstance(self.view, DenseSimilarity) else self.sets.among(positions)
-
-    def offset(self, picks: Tensor) -> Tensor:
-        """Nothing: the gains are whole."""
-        return torch.zeros_like(picks, dtype=torch.float64)
-
-    def _columns(self, positions: Tensor) -> Tensor:
-        if isinstance(self.view, DenseSimilarity):
-            return pick(self.matrix, positions).double().mT
-        return self.sets.columns(positions)
-
-    def add(self, positions: Tensor) -> None:
-        """Takes the picks at positions (G, P) into account; -1 is none."""
-        for part in positions.split(64, dim=1):
-            self.gains -= 2 * self.lam * (self._columns(part) @ (part >= 0).double().unsqueeze(2)).squeeze(2)
+        raise NotImplementedError
 
     def add_mask(self, rows: Tensor) -> None:
         """Takes the rows where the mask (G, n) is true into account."""
@@ -145,20 +51,159 @@ class PairwiseCut:
 
     def add_external(self, features: Tensor) -> None:
         """Takes outside rows (m, d) into account."""
-        if isinstance(self.view, DenseSimilarity):
-            raise ValueError('preselected: outside features need features, not metric="precomputed"')
+        raise ValueError('preselected: outside features need features, not metric="precomputed"')
+
+
+class LinearCut(Cut):
+    """Gains under an inner product: one product of all rows with (their sum - 2 lambda * sum of the picks).
+
+    cosine is kept without its shift, as cos / 2: under (1 + cos) / 2 every row adds 1/2 to a gain and every
+    pick takes lambda, the same for all.
+    """
+
+    def __init__(self, view: FeatureSimilarity, batch: Batch, lam: float) -> None:
+        self.lam, self.cosine = lam, view.metric == "cosine"
+        self.x, self.scale = batch.take(view.features), batch.take(view.scale)
+        self.factor = 0.5 if self.cosine else 1.0
+        self.own = lam * batch.take(view.diagonal())
+        total = weighted_sum(self.x, self.scale * (batch.rows >= 0))
+        self.direction = total.clone()
+        # Picks drift along the mean direction most of all; what each row has along it and apart from it
+        # bounds how its gain changes.
+        length = total.norm(dim=1, keepdim=True)
+        self.along = self.scale * project(self.x, torch.where(length > 0, total / length, 0.0))
+        squares = batch.take(view.norms) * self.scale.square()
+        self.apart = ((squares - self.along.square()).clamp_(min=0) + ROUNDING * squares).sqrt()
+        self.shift = 0.5 if self.cosine else 0.0
+        self.offset = self.shift * batch.sizes.double()
+
+    def pick(self, fixed: Tensor, left: Tensor, block: int | None) -> tuple[Tensor, Tensor]:
+        """The next picks (G, P) and their gains: see Cut."""
+        values = self.factor * self.scale * project(self.x, self.direction) - self.own
+        values.masked_fill_(fixed, -torch.inf)
+        floor = FLOOR * values.masked_fill(fixed, 0).abs().amax(1)
+        most = min(fixed.shape[1], int(left.max()), block or PICKS_A_PASS)
+        rows = (self.x, self.scale, self.along, self.apart)
+        picks, gains, _ = linear_cut(
+            *rows, values, left.clamp(max=most), floor, 2 * self.lam * self.factor, most
+        )
+        steps = torch.arange(most, device=picks.device)
+        return picks, gains + (self.offset.unsqueeze(1) - 2 * self.lam * self.shift * steps.double())
+
+    def add(self, positions: Tensor) -> None:
+        """Takes the picks at positions (G, P) into account; -1 is none."""
+        weights = pick(self.scale, positions) * (positions >= 0)
+        self._subtract(
+            (weights.unsqueeze(1) @ pick(self.x, positions).double()).squeeze(1), (positions >= 0).sum(1)
+        )
+
+    def add_mask(self, rows: Tensor) -> None:
+        """Takes the rows where the mask (G, n) is true into account."""
+        self._subtract(weighted_sum(self.x, self.scale * rows), rows.sum(1))
+
+    def add_external(self, features: Tensor) -> None:
+        """Takes outside rows (m, d) into account."""
+        x = features.double()
+        if self.cosine:
+            x = torch.nn.functional.normalize(x, dim=1, eps=1e-300)
+        self._subtract(x.sum(0), torch.full_like(self.offset, len(x)))
+
+    def _subtract(self, rows: Tensor, count: Tensor) -> None:
+        self.direction -= 2 * self.lam * rows
+        self.offset -= 2 * self.lam * self.shift * count.double()
+
+
+class BlockCut(Cut):
+    """Gains that are kept as numbers, and picks made inside blocks of the largest of them.
+
+    For similarities that are never negative: gains outside a block can only fall while picks are taken.
+
+    Attributes:
+        gains: (G, n) float64.
+    """
+
+    gains: Tensor
+
+    def among(self, positions: Tensor) -> Tensor:
+        """(G, B, B) symmetric similarity of the rows at positions (G, B)."""
+        raise NotImplementedError
+
+    def size(self, block: int) -> int:
+        """Rows of a block."""
+        return block
+
+    def __init__(self, lam: float) -> None:
+        self.lam = lam
+
+    def pick(self, fixed: Tensor, left: Tensor, block: int | None) -> tuple[Tensor, Tensor]:
+        """The next picks (G, P) and their gains: see Cut."""
+        values = self.gains.masked_fill(fixed, -torch.inf)
+        floor = FLOOR * values.masked_fill(fixed, 0).abs().amax(1)
+        at, outside, outside_row = top_block(values, self.size(block or BLOCK), floor)
+        most = min(at.shape[1], int(left.max()))
+        limits = (left.clamp(max=most), outside, outside_row, floor, 0 * floor, floor + torch.inf)
+        picks, gains = graph_cut_block(self.among(at), pick(values, at), at, *limits, 2 * self.lam, most)
+        return torch.where(picks < 0, -1, at.gather(1, picks.clamp(min=0))), gains
+
+
+class MatrixCut(BlockCut):
+    """Gains under a given matrix. The block is all rows, so that negative entries need no bound."""
+
+    def __init__(self, view: DenseSimilarity, batch: Batch, lam: float) -> None:
+        super().__init__(lam)
+        matrix = MatrixSets(view, batch).matrix
+        # The function counts s_ij and s_ji of two picks alike.
+        self.matrix = matrix if symmetric(matrix) else (matrix.double() + matrix.mT.double()) / 2
+        self.gains = matrix.sum(1, dtype=torch.float64) - lam * batch.take(view.diagonal())
+
+    def among(self, positions: Tensor) -> Tensor:
+        """(G, n, n) symmetric similarity of all rows."""
+        return self.matrix
+
+    def size(self, block: int) -> int:
+        """Rows of a block."""
+        return self.gains.shape[1]
+
+    def add(self, positions: Tensor) -> None:
+        """Takes the picks at positions (G, P) into account; -1 is none."""
+        for part in positions.split(64, dim=1):
+            rows = pick(self.matrix, part).double() * (part >= 0).unsqueeze(2)
+            self.gains -= 2 * self.lam * rows.sum(1)
+
+
+class PairwiseCut(BlockCut):
+    """Gains under euclidean or rbf similarity: sums of whole columns, taken in tiles."""
+
+    def __init__(self, view: FeatureSimilarity, batch: Batch, lam: float) -> None:
+        super().__init__(lam)
+        self.view, self.sets = view, FeatureSets(view, batch)
+        sets, n = batch.rows.shape
+        every = torch.arange(n, device=view.device).expand(sets, n)
+        step = max(1, TILE_BYTES // (8 * n * sets))
+        totals = torch.cat([self.sets.columns(part).sum(1) for part in every.split(step, dim=1)], 1)
+        self.gains = totals - lam * batch.take(view.diagonal())
+
+    def among(self, positions: Tensor) -> Tensor:
+        """(G, B, B) similarity of the rows at positions (G, B)."""
+        return self.sets.among(positions)
+
+    def add(self, positions: Tensor) -> None:
+        """Takes the picks at positions (G, P) into account; -1 is none."""
+        for part in positions.split(64, dim=1):
+            self.gains -= (
+                2 * self.lam * (self.sets.columns(part) @ (part >= 0).double().unsqueeze(2)).squeeze(2)
+            )
+
+    def add_external(self, features: Tensor) -> None:
+        """Takes outside rows (m, d) into account."""
         self.gains -= 2 * self.lam * self.view.external(features).sum(1)
 
 
-class SparseCut:
-    """Gains under a sparse similarity: one pick a pass, and a pick touches the entries of its column.
-
-    Attributes:
-        rise, reach: (G,) unused, as no second pick follows in a pass.
-    """
+class SparseCut(BlockCut):
+    """Gains under a sparse similarity: one pick a pass, and a pick touches the entries of its column."""
 
     def __init__(self, view: SparseSimilarity, batch: Batch, lam: float) -> None:
-        self.lam = lam
+        super().__init__(lam)
         width = batch.rows.shape[1]
         # Places in the flattened (G, n) gains; entries between two sets do not count.
         place = torch.full((view.n,), -1, device=view.device)
@@ -175,23 +220,14 @@ class SparseCut:
         self.weight = torch.cat([value, value])[order] / 2
         counts = torch.bincount(torch.cat([column, row]), minlength=batch.rows.numel())
         self.offsets = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
-        self.rise = self.reach = value.new_zeros(len(batch.rows))
 
-    def block(self, wanted: int) -> int:
-        """Rows to take into one pass."""
+    def size(self, block: int) -> int:
+        """Rows of a block."""
         return 1
-
-    def values(self) -> Tensor:
-        """(G, n) float64 gains."""
-        return self.gains
 
     def among(self, positions: Tensor) -> Tensor:
         """(G, 1, 1): with one row in the block nothing reads it."""
         return self.gains.new_zeros(*positions.shape, 1)
-
-    def offset(self, picks: Tensor) -> Tensor:
-        """Nothing: the gains are whole."""
-        return torch.zeros_like(picks, dtype=torch.float64)
 
     def add(self, positions: Tensor) -> None:
         """Takes the picks at positions (G, P) into account; -1 is none."""
@@ -199,13 +235,7 @@ class SparseCut:
         picks = (first + positions)[positions >= 0]
         lengths = self.offsets.diff()[picks]
         start = self.offsets[picks] - (lengths.cumsum(0) - lengths)
-        entry = torch.repeat_interleave(start, lengths) + torch.arange(int(lengths.sum()), device=picks.device)
+        entry = torch.repeat_interleave(start, lengths) + torch.arange(
+            int(lengths.sum()), device=picks.device
+        )
         self.gains.view(-1).index_add_(0, self.other[entry], self.weight[entry], alpha=-2 * self.lam)
-
-    def add_mask(self, rows: Tensor) -> None:
-        """Takes the rows where the mask (G, n) is true into account."""
-        self.add(marked(rows))
-
-    def add_external(self, features: Tensor) -> None:
-        """There are no features to compare with."""
-        raise ValueError('preselected: outside features need features, not metric="precomputed"')

@@ -55,7 +55,9 @@ class FeatureDistances:
         if start == "random":
             return random_open(self.closed, draws)
         towards = 2 * project(self.x, self.mean)
-        near = (self.scale * towards if self.cosine else towards - self.norms64).masked_fill(self.closed, -torch.inf)
+        near = (self.scale * towards if self.cosine else towards - self.norms64).masked_fill(
+            self.closed, -torch.inf
+        )
         best = near.amax(1, keepdim=True)
         return (near >= best - TIE * best.abs()).byte().argmax(1)
 
@@ -85,7 +87,9 @@ class FeatureDistances:
         self.longest = torch.maximum(self.longest, norms.max().float())
         for start in range(0, len(features), 512):
             part = slice(start, start + 512)
-            self._fold(features[None, part], self.external_scale[None, part], norms[None, part].float(), start)
+            self._fold(
+                features[None, part], self.external_scale[None, part], norms[None, part].float(), start
+            )
 
     def _folded(self) -> int:
         return self.coreset.shape[1] + (0 if self.external is None else len(self.external))
@@ -128,7 +132,11 @@ class FeatureDistances:
             distance = (x - y).square_().sum(2)
         # Where another coreset row is within the error of the owner, all of them are measured.
         near, second = pick(self.nearest[sets], positions), pick(self.second[sets], positions)
-        error = self._error(torch.where(second < torch.inf, second, near), pick(self.norms[sets], positions), self.longest[sets])
+        error = self._error(
+            torch.where(second < torch.inf, second, near),
+            pick(self.norms[sets], positions),
+            self.longest[sets],
+        )
         closed = pick(self.closed[sets], positions)
         unsure = (second - near <= 2 * error) & ~closed
         if bool(unsure.any()):
@@ -198,8 +206,14 @@ class MatrixDistances:
     def first(self, start: str | int, draws: Tensor) -> Tensor:
         """(G,) positions of the first picks; draws (G,) in [0, 1) decide the random ones."""
         if start == "mean":
-            raise ValueError('start="mean" needs features; with metric="precomputed" take "random" or a row number')
-        return torch.full_like(draws, start).long() if isinstance(start, int) else random_open(self.closed, draws)
+            raise ValueError(
+                'start="mean" needs features; with metric="precomputed" take "random" or a row number'
+            )
+        return (
+            torch.full_like(draws, start).long()
+            if isinstance(start, int)
+            else random_open(self.closed, draws)
+        )
 
     def fold(self, positions: Tensor) -> None:
         """Adds the rows at positions (G, P) to the coresets (-1: none) and closes them."""

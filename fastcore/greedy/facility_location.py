@@ -46,7 +46,11 @@ def facility_location(
     out = Collector(partition)
     limit = spare_bytes(view.device) if memory is None else memory
     for batch in batches(partition, view.device, 4 * int(partition.sizes.max())):
-        rows = FeatureCoverage(view, batch, limit) if isinstance(view, FeatureSimilarity) else MatrixCoverage(view, batch)
+        rows = (
+            FeatureCoverage(view, batch, limit)
+            if isinstance(view, FeatureSimilarity)
+            else MatrixCoverage(view, batch)
+        )
         if preselected is not None and preselected.is_floating_point():
             rows.add_external(preselected.to(view.device))
         elif preselected is not None:
@@ -73,12 +77,13 @@ def _cover(
     out: Collector,
 ) -> None:
     """Makes the picks of a batch, pass by pass."""
-    fresh = rows.matrix is not None or float(rows.covered().max()) > 0
+    # The first pick changes every gain: all of them are taken again behind it, and not one by one.
+    fresh = float(rows.covered().max()) > 0
     while bool((made.left > 0).any()):
         size = rows.n if rows.matrix is not None else block if fresh else min(block, 16)
         at, outside, outside_row = top_block(rows.bounds, size, rows.floor)
         similarity = rows.matrix if rows.matrix is not None else rows.reuse(at)
-        most = min(at.shape[1], int(made.left.max()), PICKS_A_CALL)
+        most = min(at.shape[1], int(made.left.max()), PICKS_A_CALL if fresh else 1)
         reached = rows.covered()
         new, gains, evaluations = rows.greedy(
             similarity, at, made.left.clamp(max=most), outside, outside_row, most
@@ -91,7 +96,9 @@ def _cover(
         count = made.append(new, gains)
         if target is not None:
             made.end(done.any(1))
-        out.count(passes=1, evaluations=int(evaluations[:, 0].sum()), refinements=int(evaluations[:, 1].sum()))
+        out.count(
+            passes=1, evaluations=int(evaluations[:, 0].sum()), refinements=int(evaluations[:, 1].sum())
+        )
         if progress is not None:
             progress.update(count)
         if not fresh and bool((made.left > 0).any()):
@@ -132,7 +139,13 @@ def _sparse(
         budget = int(partition.budgets[c])
         reached = covered.sum()
         new, gains, evaluations = facility_location_sparse(
-            offsets[first : last + 1] - offsets[first], row[entries] - first, values[entries], covered, bounds, budget, floor
+            offsets[first : last + 1] - offsets[first],
+            row[entries] - first,
+            values[entries],
+            covered,
+            bounds,
+            budget,
+            floor,
         )
         if stop_at is not None:
             before = reached + torch.nn.functional.pad(gains.cumsum(0), (1, -1))

@@ -15,7 +15,7 @@ from fastcore.greedy.batches import batches, top_block, trim
 from fastcore.greedy.distances import FeatureDistances, MatrixDistances
 from fastcore.greedy.picks import Collector, Counter, PickList, Picks
 from fastcore.numerics import full_precision
-from fastcore.ops.choice import TIE, choose
+from fastcore.ops.choice import choose, tolerance
 from fastcore.ops.farthest_first_block import farthest_first_block
 from fastcore.similarity import DenseSimilarity, FeatureSimilarity
 
@@ -53,7 +53,11 @@ def farthest_first(
         fixed[preselected.to(view.device)] = True
     width = view.features.shape[1] if isinstance(view, FeatureSimilarity) else int(partition.sizes.max())
     for batch in batches(partition, view.device, 4 * width):
-        sets = FeatureDistances(view, batch) if isinstance(view, FeatureSimilarity) else MatrixDistances(view, batch)
+        sets = (
+            FeatureDistances(view, batch)
+            if isinstance(view, FeatureSimilarity)
+            else MatrixDistances(view, batch)
+        )
         made = PickList(batch)
         covered = batch.take(fixed)
         if external is not None:
@@ -63,8 +67,10 @@ def farthest_first(
         if external is None:
             first = sets.first(start, draws[batch.sets].to(view.device))
             first = torch.where(covered.any(1), -1, first).unsqueeze(1)
-            made.append(first, torch.full_like(first, torch.inf, dtype=torch.float64))
+            count = made.append(first, torch.full_like(first, torch.inf, dtype=torch.float64))
             sets.fold(first)
+            if progress is not None:
+                progress.update(count)
         _traverse(sets, made, stop_at, progress, block, out)
         out.add(batch, made)
     return out.picks()
@@ -86,13 +92,17 @@ def _traverse(
         best = nearest.amax(1)
         most = min(at.shape[1], int(made.left.max()))
         budgets = made.left.clamp(max=most)
-        chosen, values = farthest_first_block(sets.among(at), nearest, at, budgets, outside, outside_row, most)
+        chosen, values = farthest_first_block(
+            sets.among(at), nearest, at, budgets, outside, outside_row, most
+        )
         new = torch.where(chosen < 0, -1, at.gather(1, chosen.clamp(min=0)))
         for g in ((chosen[:, 0] < 0) & (budgets > 0)).nonzero()[:, 0].tolist():
             found, value = _settle(sets, upper[g], float(best[g]), g)
             found = found[: int(made.left[g])]
             if len(found) > new.shape[1]:
-                new, values = (torch.nn.functional.pad(t, (0, len(found) - t.shape[1]), value=-1) for t in (new, values))
+                new, values = (
+                    torch.nn.functional.pad(t, (0, len(found) - t.shape[1]), value=-1) for t in (new, values)
+                )
             new[g, : len(found)], values[g, : len(found)] = found, value
         gains = sets.distance(values)
         if stop_at is not None:
@@ -116,8 +126,9 @@ def _settle(
     Returns positions and their value. When even the farthest row coincides with a pick, all open rows do, and
     they follow in row order.
     """
-    rivals = (upper >= best - TIE * abs(best)).nonzero()[:, 0]
+    rivals = (upper >= best - tolerance(best)).nonzero()[:, 0]
     values = torch.cat([sets.exact(part[None], slice(g, g + 1))[0] for part in rivals.split(BLOCK)])
     p = choose(values, rivals)
-    value = float(values[p]) if p is not None else 0.0
-    return (rivals[p : p + 1] if value > 0 else rivals), value
+    if p is None or float(values[p]) <= 0:
+        return rivals, 0.0
+    return rivals[p : p + 1], float(values[p])

@@ -7,6 +7,7 @@ comparison and for sampled selection. The native engines return the picks of ``n
 from __future__ import annotations
 
 import math
+
 import torch
 from torch import Tensor
 
@@ -42,8 +43,8 @@ def maximize(
     - ``stochastic`` evaluates ceil(n / k * ln(1 / epsilon)) random candidates a pick: at least
       1 - 1/e - epsilon of the optimum in expectation, monotone objectives. Mirzasoleiman et al.,
       "Lazier than lazy greedy", AAAI 2015.
-    - ``approximate_lazy`` accepts the best candidate known once its gain is at least ``beta`` times every bound
-      that could beat it: every pick is worth at least beta times the best one (a negative bound is not
+    - ``approximate_lazy`` accepts the best candidate known once its gain is at least ``beta`` times every
+      bound that could beat it: every pick is worth at least beta times the best one (a negative bound is not
       discounted).
     - ``lazier_than_lazy`` is ``lazy`` inside the random sample of ``stochastic``.
 
@@ -98,7 +99,7 @@ def _objective(name: str, view: Similarity, rows: Tensor, lam: float, ridge: flo
         return GraphCut(view, rows, lam)
     if name == "log_det":
         if ridge is None:
-            ridge = 1e-3 * float(view.diagonal().mean())
+            ridge = 1e-3 * float(view.diagonal().mean()) or 1e-3  # 1e-3 where all rows are zero
         return LogDet(view, rows, ridge)
     raise ValueError(f"objective must be facility_location, graph_cut or log_det, got {name!r}")
 

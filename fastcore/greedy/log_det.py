@@ -11,7 +11,17 @@ import torch
 from torch import Tensor
 
 from fastcore.budget import Partition
-from fastcore.greedy.batches import BATCH_BYTES, Batch, FeatureSets, MatrixSets, batches, mark, marked, pick, top_block, trim
+from fastcore.greedy.batches import (
+    Batch,
+    FeatureSets,
+    MatrixSets,
+    batches,
+    mark,
+    marked,
+    pick,
+    top_block,
+    trim,
+)
 from fastcore.greedy.picks import Collector, Counter, PickList, Picks
 from fastcore.memory import readable, spare_bytes
 from fastcore.numerics import full_precision
@@ -53,7 +63,9 @@ def log_det(
             f"log_det keeps {partition.sizes.max()} x {most_picks} float64 numbers, {readable(needed)}, and "
             f"{readable(limit)} are allowed: lower k, or raise memory"
         )
-    row_bytes = 8 * most_picks + (4 * view.features.shape[1] if isinstance(view, FeatureSimilarity) else 4 * view.n)
+    row_bytes = 8 * most_picks + (
+        4 * view.features.shape[1] if isinstance(view, FeatureSimilarity) else 4 * view.n
+    )
     for batch in batches(partition, view.device, row_bytes):
         state = _Factor(view, batch, diagonal, ridge, most_picks)
         if preselected is not None and preselected.is_floating_point():
@@ -113,7 +125,9 @@ class _Factor:
         most: int,
     ) -> None:
         self.view, self.ridge = view, ridge
-        self.sets = FeatureSets(view, batch) if isinstance(view, FeatureSimilarity) else MatrixSets(view, batch)
+        self.sets = (
+            FeatureSets(view, batch) if isinstance(view, FeatureSimilarity) else MatrixSets(view, batch)
+        )
         self.closed = batch.rows < 0
         self.pivots = batch.take(diagonal) + ridge
         self.largest = self.pivots.masked_fill(self.closed, 0).abs().amax(1)
@@ -133,7 +147,9 @@ class _Factor:
 
     def add(self, positions: Tensor, triangle: Tensor) -> None:
         """Takes picks at positions (G, P), with their Cholesky factor (G, P, P), into account; -1 is none."""
-        self._append(self.sets.columns(positions).mT, pick(self.factor.mT, positions), triangle, positions >= 0)
+        self._append(
+            self.sets.columns(positions).mT, pick(self.factor.mT, positions), triangle, positions >= 0
+        )
         mark(self.closed, positions)
 
     def _append(self, similarity: Tensor, columns: Tensor, triangle: Tensor, valid: Tensor) -> None:
@@ -165,6 +181,7 @@ class _Factor:
     def _cholesky(self, matrix: Tensor, valid: Tensor) -> Tensor:
         eye = torch.eye(matrix.shape[1], dtype=torch.float64, device=matrix.device)
         both = valid.unsqueeze(1) & valid.unsqueeze(2)
+        triangle: Tensor
         triangle, failed = torch.linalg.cholesky_ex(torch.where(both, matrix + self.ridge * eye, eye))
         if bool(failed.any()):
             raise ValueError("preselected: these rows depend on each other: take a larger ridge")

@@ -91,8 +91,8 @@ class FacilityLocation(Objective):
 class GraphCut(Objective):
     """Sum of s_ij over all rows i and chosen j, less lam times the sum over chosen i and j.
 
-    All gains are kept: n columns once, then one column a pick (two where the matrix is not symmetric). A pick
-    lowers the gain of j by lam * (s_ij + s_ji), so gains shrink for any lam >= 0 unless a similarity is negative.
+    All gains are kept: n columns once, then one column a pick (two of a given matrix). A pick lowers the
+    gain of j by lam * (s_ij + s_ji), so gains shrink for any lam >= 0 unless a similarity is negative.
     """
 
     def __init__(self, view: Similarity, rows: Tensor, lam: float = 1.0) -> None:
@@ -112,8 +112,9 @@ class GraphCut(Objective):
         return self.value[candidates]
 
     def add(self, candidate: int) -> None:
-        there = self.column(candidate)
-        back = there if self._mirror is None else self._mirror.columns(self.rows[[candidate]], self._among)[:, 0]
+        there = back = self.column(candidate)
+        if self._mirror is not None:
+            back = self._mirror.columns(self.rows[[candidate]], self._among)[:, 0]
         self.value -= self.lam * (there + back)
 
     def condition(self, features: Tensor) -> None:
@@ -122,7 +123,7 @@ class GraphCut(Objective):
 
 
 class LogDet(Objective):
-    """log det of the similarity of the chosen rows plus ridge * I; the gain of j is the log of its Cholesky pivot.
+    """log det of the similarity of the chosen rows plus ridge * I; a gain is the log of a Cholesky pivot.
 
     All pivots are kept: one column and one product with the t factor rows a pick, (n, k) float64 of memory. A
     similarity that is not positive semidefinite, or a row that depends on the chosen ones, raises ValueError.

@@ -14,7 +14,9 @@ def coverage_gains(similarity: Tensor, coverage: Tensor, margin: float = 0.0) ->
     Returns gains (sets, block) float64 and active (sets, block) int64, the number of rows with
     similarity > coverage - margin. One pass over the similarity.
     """
-    return implementation("coverage_gains", coverage_gains_reference, similarity)(similarity, coverage, margin)
+    return implementation("coverage_gains", coverage_gains_reference, similarity)(
+        similarity, coverage, margin
+    )
 
 
 def coverage_gains_reference(similarity: Tensor, coverage: Tensor, margin: float) -> tuple[Tensor, Tensor]:

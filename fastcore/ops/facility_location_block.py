@@ -63,7 +63,11 @@ def facility_location_block(
 
 
 def similarity_of_products(
-    products: Tensor, rows: tuple[Tensor, Tensor], others: tuple[Tensor, Tensor], metric: int, parameter: float
+    products: Tensor,
+    rows: tuple[Tensor, Tensor],
+    others: tuple[Tensor, Tensor],
+    metric: int,
+    parameter: float,
 ) -> Tensor:
     """Similarities (..., a, b) from inner products (..., a, b) and the (scale, squared norm) of both sides."""
     (scale_a, norm_a), (scale_b, norm_b) = rows, others

@@ -10,7 +10,13 @@ from fastcore.ops.choice import choose
 
 
 def facility_location_sparse(
-    offsets: Tensor, indices: Tensor, values: Tensor, coverage: Tensor, bounds: Tensor, budget: int, floor: float
+    offsets: Tensor,
+    indices: Tensor,
+    values: Tensor,
+    coverage: Tensor,
+    bounds: Tensor,
+    budget: int,
+    floor: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Pick the largest coverage gain `budget` times over a sparse matrix held column by column.
 
@@ -25,7 +31,13 @@ def facility_location_sparse(
 
 
 def facility_location_sparse_reference(
-    offsets: Tensor, indices: Tensor, values: Tensor, coverage: Tensor, bounds: Tensor, budget: int, floor: float
+    offsets: Tensor,
+    indices: Tensor,
+    values: Tensor,
+    coverage: Tensor,
+    bounds: Tensor,
+    budget: int,
+    floor: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     picks = indices.new_full((budget,), -1)
     gains = coverage.new_zeros(budget)

@@ -55,6 +55,20 @@ def graph_cut_block(
     return _picks(row_ids, most)
 
 
+def linear_cut(
+    features: Tensor,
+    scale: Tensor,
+    along: Tensor,
+    apart: Tensor,
+    values: Tensor,
+    budgets: Tensor,
+    floor: Tensor,
+    penalty: float,
+    most: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    return (*_picks(budgets, most), torch.empty_like(budgets))
+
+
 def log_det_block(
     schur: Tensor,
     pivots: Tensor,

@@ -10,7 +10,13 @@ from fastcore.ops.choice import choose, wins
 
 
 def farthest_first_block(
-    distances: Tensor, nearest: Tensor, row_ids: Tensor, budgets: Tensor, outside: Tensor, outside_row: Tensor, most: int
+    distances: Tensor,
+    nearest: Tensor,
+    row_ids: Tensor,
+    budgets: Tensor,
+    outside: Tensor,
+    outside_row: Tensor,
+    most: int,
 ) -> tuple[Tensor, Tensor]:
     """Pick the farthest candidate again and again, as long as no row outside the block could be farther.
 
@@ -26,7 +32,13 @@ def farthest_first_block(
 
 
 def farthest_first_block_reference(
-    distances: Tensor, nearest: Tensor, row_ids: Tensor, budgets: Tensor, outside: Tensor, outside_row: Tensor, most: int
+    distances: Tensor,
+    nearest: Tensor,
+    row_ids: Tensor,
+    budgets: Tensor,
+    outside: Tensor,
+    outside_row: Tensor,
+    most: int,
 ) -> tuple[Tensor, Tensor]:
     picks = row_ids.new_full((len(nearest), most), -1)
     gains = nearest.new_zeros((len(nearest), most))

@@ -57,7 +57,9 @@ def graph_cut_block_reference(
             drift = penalty * reach[g] * squared_sum.clamp(min=0).sqrt() if t else 0.0
             bound = float(outside[g] + min(t * rise[g], drift)) if t else float(outside[g])
             p = choose(value, row_ids[g], float(floor[g]))
-            if p is None or not wins(value, p, int(row_ids[g, p]), bound, int(outside_row[g]), float(floor[g])):
+            if p is None or not wins(
+                value, p, int(row_ids[g, p]), bound, int(outside_row[g]), float(floor[g])
+            ):
                 break
             row = similarity[g, p].double()
             squared_sum += 2 * row[picks[g, :t]].sum() + row[p]

@@ -155,6 +155,14 @@ def test_far_rows_of_rbf_go_to_the_nearest_though_the_similarity_is_zero():
     np.testing.assert_array_equal(selection.assignments(), np.abs(rows - rows[selection.indices].T).argmin(1))
 
 
+def test_a_pick_far_away_blurs_no_other():
+    rows = np.concatenate([X, np.full((1, 5), 1e9, np.float32)])
+    selection = fastcore.select("k_center", rows, 9, start=60)
+    assert selection.indices[0] == 60
+    expected = closest("euclidean", rows, selection.indices).argmax(1)
+    np.testing.assert_array_equal(selection.assignments(), expected)
+
+
 def test_a_class_without_picks_goes_to_the_best_pick_of_all():
     labels = np.array([0] * 29 + [1] + [2] * 30)
     selection = fastcore.select("k_center", X, 2, labels=labels, weights="cluster")

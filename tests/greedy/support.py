@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,7 @@ from fastcore.greedy.log_det import log_det
 from fastcore.greedy.picks import Picks
 from fastcore.similarity import Similarity, view
 from tests import oracle
+from tests.greedy.judge import Judgement
 
 ENGINES: dict[str, Callable[..., Picks]] = {
     "k_center": farthest_first,
@@ -81,6 +83,21 @@ def run(
     return engine(view_of(data, metric, gamma), partition, **options)
 
 
+_recent: dict[tuple[int, str, float | None], np.ndarray] = {}
+
+
+def similarity_of(features: np.ndarray, metric: str, gamma: float | None) -> np.ndarray:
+    """The oracle's similarity; that of the last large data set under each metric is kept."""
+    if len(features) < 1000:
+        return oracle.similarity(features, metric, gamma=gamma)
+    key = zlib.crc32(features), metric, gamma
+    if key not in _recent:
+        for old in [old for old in _recent if old[0] != key[0]]:
+            del _recent[old]
+        _recent[key] = oracle.similarity(features, metric, gamma=gamma)
+    return _recent[key]
+
+
 def rows_of(picks: Picks, ground_set: int = 0) -> list[int]:
     """Row numbers picked from one ground set, without the padding."""
     rows = picks.rows[ground_set].tolist()
@@ -98,7 +115,7 @@ def gains_of(picks: Picks, ground_set: int = 0) -> np.ndarray:
 def problem_of(
     method: str, data: np.ndarray, metric: str | None = None, gamma: float | None = None, **options: Any
 ) -> oracle.Problem:
-    """The oracle of the same run: `preselected` rows or features, `lam` and `ridge` as the engine takes them."""
+    """The oracle of the same run, with `preselected` (rows or features), `lam` and `ridge` of the engine."""
     metric = metric or DEFAULT_METRIC.get(method, "cosine")
     options = {key: value for key, value in options.items() if key in ("preselected", "lam", "ridge")}
     fixed = options.pop("preselected", None)
@@ -112,11 +129,13 @@ def problem_of(
         return oracle.KCenter(data, metric, external=external, **options)
     if method == "herding":
         scaled = oracle.unit_rows if metric == "cosine" else (lambda rows: rows)
-        return oracle.Herding(scaled(data), external=None if external is None else scaled(external), **options)
+        return oracle.Herding(
+            scaled(data), external=None if external is None else scaled(external), **options
+        )
     if metric == "precomputed":
         s = np.asarray(data, np.float64)
     else:
-        s = oracle.similarity(data, metric, gamma=gamma)
+        s = similarity_of(data, metric, gamma)
         if external is not None:
             cross = oracle.similarity(data, metric, external, gamma)
             if method != "log_det":
@@ -124,8 +143,15 @@ def problem_of(
             else:
                 both = np.concatenate([data, external])
                 known = {"rbf": lambda: gamma or oracle.default_gamma(data)}.get(metric, lambda: None)()
-                options["external"] = cross, oracle.similarity(both, metric, gamma=known)[len(data) :, len(data) :]
-    classes = {"facility_location": oracle.FacilityLocation, "graph_cut": oracle.GraphCut, "log_det": oracle.LogDet}
+                options["external"] = (
+                    cross,
+                    oracle.similarity(both, metric, gamma=known)[len(data) :, len(data) :],
+                )
+    classes = {
+        "facility_location": oracle.FacilityLocation,
+        "graph_cut": oracle.GraphCut,
+        "log_det": oracle.LogDet,
+    }
     return classes[method](s, **options)
 
 
@@ -149,7 +175,7 @@ def check(
     options = {key: value for key, value in options.items() if key != "block"}
     first_is_free = method == "k_center" and options.get("preselected") is None
     problem = problem_of(method, data, metric, **options)
-    judgement = oracle.Judgement(problem, rows, skip=int(first_is_free), every=every)
+    judgement = Judgement(problem, rows, skip=int(first_is_free), every=every)
     judgement.check(label, gap, share)
     if first_is_free:
         assert gains[0] == np.inf, f"{label}: gain of the first pick is {gains[0]}"
@@ -158,7 +184,7 @@ def check(
 
 
 def check_gains(got: Any, expected: Any, label: str, size: float) -> None:
-    """Gains agree to 1e-7 of each, or 1e-9 of the largest, or 1e-12 of `size`; -inf and inf only with themselves."""
+    """Gains agree to 1e-7 of each, 1e-9 of the largest or 1e-12 of `size`; infinities are the same."""
     got, expected = np.asarray(got, np.float64), np.asarray(expected, np.float64)
     finite = np.isfinite(expected)
     assert (got[~finite] == expected[~finite]).all(), f"{label}: gains {got[~finite]} for {expected[~finite]}"

@@ -1,4 +1,4 @@
-"""The same picks whatever computes them: backends, threads, block sizes, and ground sets side by side or alone."""
+"""The same picks whatever computes them: backends, threads, block sizes, ground sets together or alone."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ def native_or_skip() -> None:
 
 
 @pytest.mark.parametrize(("method", "metric"), PAIRS)
-@pytest.mark.parametrize(("data", "n", "d", "k"), [(blobs, 500, 24, 120), (tied, 120, 3, 120), (blobs, 1, 5, 1)])
+@pytest.mark.parametrize(
+    ("data", "n", "d", "k"), [(blobs, 500, 24, 120), (tied, 120, 3, 120), (blobs, 1, 5, 1)]
+)
 def test_reference_and_native(method, metric, data, n, d, k):
     native_or_skip()
     features = data(3, n, d)
@@ -184,7 +186,14 @@ def test_preselected_rows_belong_to_their_ground_set(method, metric):
 def test_ground_sets_of_a_given_matrix(method):
     partition = scattered(SIZES, BUDGETS, 3)
     matrix = np.abs(blobs(9, sum(SIZES), sum(SIZES)))
-    picks = run(method, matrix, 0, metric="precomputed", partition=partition, **({} if method != "k_center" else {"start": "random"}))
+    picks = run(
+        method,
+        matrix,
+        0,
+        metric="precomputed",
+        partition=partition,
+        **({} if method != "k_center" else {"start": "random"}),
+    )
     for g, budget in enumerate(BUDGETS):
         rows, got = members(partition, g), rows_of(picks, g)
         if budget:
@@ -213,11 +222,15 @@ def test_many_small_classes():
     partition = scattered(sizes, [min(size, 3) for size in sizes], 5)
     features = blobs(12, sum(sizes), 4)
     for method in METHODS:
-        picks = run(method, features, 0, partition=partition, **({} if method != "k_center" else {"start": "random"}))
+        picks = run(
+            method, features, 0, partition=partition, **({} if method != "k_center" else {"start": "random"})
+        )
         for g in range(0, 1000, 50):
             rows, got = members(partition, g), rows_of(picks, g)
             metric = "euclidean" if method in ("k_center", "herding") else "cosine"
             first = int(np.searchsorted(rows, got[0])) if method == "k_center" else None
-            problem = problem_of(method, features[rows], metric, **({"ridge": 1e-3} if method == "log_det" else {}))
+            problem = problem_of(
+                method, features[rows], metric, **({"ridge": 1e-3} if method == "log_det" else {})
+            )
             expected, _ = oracle.greedy(problem, min(len(rows), 3), first)
             assert got == rows[expected].tolist(), f"{method} class {g}"

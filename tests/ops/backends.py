@@ -1,4 +1,4 @@
-"""Running a case on a backend: the CPU kernels, the CUDA kernels on the stand-in or on a card, the reference."""
+"""Runs a case on a backend: CPU kernels, CUDA kernels on the stand-in or on a card, or the reference."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fastcore.ops import active_backend, use_backend
-from tests.ops.cases import Arguments
+from tests.ops.inputs import Arguments
 from tests.simt import build
 
 MUTATED = {
@@ -24,11 +24,13 @@ MUTATED = {
     "herding": ("residual", "taken"),
     "facility_location_block": ("coverage", "bounds"),
     "facility_location_sparse": ("coverage", "bounds"),
+    "linear_cut": ("values",),
 }
 """The arguments that an op changes."""
 
 CUDA = pytest.param("cuda", marks=pytest.mark.gpu)
 
+CPU_ONLY = ("facility_location_sparse", "linear_cut")
 Results = dict[str, Any]
 
 
@@ -43,7 +45,7 @@ def reference_of(name: str) -> Callable[..., Any]:
 def require(backend: str) -> str:
     """The name for `use_backend`; skips what this machine lacks or $FASTCORE_BACKEND leaves out."""
     kind = backend.partition("-")[0]
-    only = os.environ.get("FASTCORE_BACKEND", "auto")
+    only = os.environ.get("FASTCORE_BACKEND") or "auto"
     if only not in ("auto", kind):
         pytest.skip(f"FASTCORE_BACKEND={only}")
     if kind == "reference":
@@ -59,7 +61,7 @@ def require(backend: str) -> str:
 
 
 def runs_on(op: str, backend: str) -> bool:
-    return op != "facility_location_sparse" or backend in ("cpu", "reference")
+    return op not in CPU_ONLY or backend in ("cpu", "reference")
 
 
 def run(name: str, arguments: Arguments, backend: str) -> Results:

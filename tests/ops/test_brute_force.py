@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from tests.ops.backends import CUDA, run, runs_on
-from tests.ops.cases import CASES, Arguments, Case, similarity_of
+from tests.ops.cases import CASES, Case
+from tests.ops.inputs import Arguments, similarity_of
 
 Pass = tuple[list[int], list[float]]
 
@@ -172,7 +173,7 @@ def sets_of(arguments: Arguments) -> int:
 
 
 def is_small(case: Case) -> bool:
-    return next(iter(case.arguments().values())).numel() <= 40000
+    return next(iter(case.arguments().values())).numel() <= 15000
 
 
 @pytest.mark.parametrize("backend", ["reference", "cpu", "simt-forward", CUDA])

@@ -1,4 +1,4 @@
-"""Compiles the CUDA kernels with the C++ compiler against the stand-in, and loads them as CPU ops `fastcore_simt`."""
+"""Compiles the CUDA kernels against the stand-in and loads them as the CPU ops `fastcore_simt`."""
 
 from __future__ import annotations
 

@@ -67,6 +67,11 @@ def cases() -> dict[str, Case]:
         "graph_cut_block": Case(
             (gram, uniform(SETS, BLOCK), *block, floor, 0 * floor, nothing.neg(), 0.3, MOST), (0, 1), (1,)
         ),
+        "linear_cut": Case(
+            (features, scale, features[..., 0].double() * scale, torch.ones_like(scale), uniform(SETS, ROWS))
+            + (budgets, floor, 0.003, MOST),  # so little that the call does not end early
+            (0, 1),
+        ),
         "log_det_block": Case(
             (gram, gram.diagonal(dim1=1, dim2=2).clone(), *block, floor, MOST), (0, 1, 2), (1,)
         ),
