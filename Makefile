@@ -37,7 +37,7 @@ test: lint $(VENV)/.peers ## formatting, types, all tests, the CMake build, the 
 	@PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build build/cmake --parallel 2 -- --quiet
 	@$(BIN)/python -c 'import torch; torch.ops.load_library("build/cmake/fastcore.so")'
 	@echo "== demo, short form"
-	@$(BIN)/fastcore demo --quick --output build/demo-quick
+	@FASTCORE_CACHE="$(CURDIR)/build/test-cache" $(BIN)/fastcore demo --quick --output build/demo-quick
 	@echo "== all passed"
 
 lint: $(VENV)/.dev ## ruff, mypy and clang-format, without changing a file
@@ -85,8 +85,8 @@ $(VENV)/.dev: $(VENV)/.torch pyproject.toml setup.py
 	@touch $@ $(VENV)/.demo
 
 $(VENV)/.peers: $(VENV)/.dev
-	@$(PINNED) apricot-select submodlib-py \
-	    || echo "apricot and submodlib cannot be installed here: the tests against them will be skipped"
+	@$(PINNED) apricot-select submodlib-py mlxtend \
+	    || echo "apricot, submodlib or mlxtend cannot be installed here: tests that use them will be skipped"
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.dev

@@ -90,11 +90,9 @@ struct FarthestFirstBlock {
 
 // ---- graph cut ----------------------------------------------------------------------------------
 
-// Greedy graph cut inside a block. After pick p every candidate b has
+// Greedy graph cut inside a block, for gains that do not grow outside it while picks are taken:
+// similarities are not negative, or the block holds all rows. After pick p every candidate b has
 //   values[b] -= penalty * similarity[p][b],   values[p] = -inf.
-// A row outside the block may gain while picks are taken, where similarities are negative: after t
-// picks with sum P = sum of the picked rows, the bound is
-//   outside + min(t * rise, penalty * reach * sqrt(max(0, |P|^2))),   |P|^2 = sum_pq similarity[p][q].
 // gains[t] is values[p] at the moment of the pick.
 struct GraphCutBlock {
   const void* similarity;  // (sets, block, block), float or double, symmetric
@@ -105,8 +103,6 @@ struct GraphCutBlock {
   const double* outside;       // (sets)
   const int64_t* outside_row;  // (sets)
   const double* floor;         // (sets)
-  const double* rise;          // (sets), 0 where similarities are never negative
-  const double* reach;         // (sets), largest row norm; +inf where similarities are no inner product
   double penalty;              // 2 * lambda
   int64_t* picks;              // (sets, most)
   double* gains;               // (sets, most)

@@ -201,8 +201,8 @@ std::tuple<Tensor, Tensor> farthest_first_block(const Tensor& distances, Tensor 
 template <class Backend>
 std::tuple<Tensor, Tensor> graph_cut_block(const Tensor& similarity, Tensor values, const Tensor& row_ids,
                                            const Tensor& budgets, const Tensor& outside,
-                                           const Tensor& outside_row, const Tensor& floor, const Tensor& rise,
-                                           const Tensor& reach, double penalty, int64_t most) {
+                                           const Tensor& outside_row, const Tensor& floor, double penalty,
+                                           int64_t most) {
   const Call call("graph_cut_block", similarity);
   GraphCutBlock args{};
   auto [picks, gains] = bind_block(call, args, row_ids, budgets, outside, outside_row, most);
@@ -210,8 +210,6 @@ std::tuple<Tensor, Tensor> graph_cut_block(const Tensor& similarity, Tensor valu
   call.bind_real(args.similarity, args.similarity_double, "similarity", similarity, {sets, block, block});
   BIND(values, sets, block);
   BIND(floor, sets);
-  BIND(rise, sets);
-  BIND(reach, sets);
   args.penalty = penalty;
   Backend::run(args, similarity);
   return {picks, gains};
@@ -379,7 +377,7 @@ FASTCORE_LIBRARY(FASTCORE_NAMESPACE, library) {
       "Tensor outside, Tensor outside_row, int most) -> (Tensor, Tensor)");
   library.def(
       "graph_cut_block(Tensor similarity, Tensor(a!) values, Tensor row_ids, Tensor budgets, Tensor outside, "
-      "Tensor outside_row, Tensor floor, Tensor rise, Tensor reach, float penalty, int most) "
+      "Tensor outside_row, Tensor floor, float penalty, int most) "
       "-> (Tensor, Tensor)");
   library.def(
       "linear_cut(Tensor features, Tensor scale, Tensor along, Tensor apart, Tensor(a!) values, Tensor "
@@ -407,7 +405,6 @@ FASTCORE_LIBRARY_IMPL(FASTCORE_NAMESPACE, CPU, library) { fastcore::implement<fa
 #else
 FASTCORE_LIBRARY_IMPL(FASTCORE_NAMESPACE, CPU, library) {
   fastcore::implement<fastcore::Cpu>(library);
-  library.impl("linear_cut", TORCH_BOX(&fastcore::linear_cut<fastcore::Cpu>));
   library.impl("facility_location_sparse", TORCH_BOX(&fastcore::facility_location_sparse));
 }
 #endif

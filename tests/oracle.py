@@ -119,9 +119,6 @@ def best_subset(value: Callable[[tuple[int, ...]], float], n: int, k: int) -> tu
     return value(best), best
 
 
-# ---- greedy problems ----------------------------------------------------------------------------
-
-
 class Problem:
     """State of one greedy run; see the head of the file.
 
@@ -277,9 +274,9 @@ class LogDet(Problem):
         external: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> None:
         super().__init__(len(s))
-        diagonal = np.diagonal(s).astype(np.float64)
-        self.ridge = (1e-3 * float(diagonal.mean()) or 1e-3) if ridge is None else ridge
         self.s = np.asarray(s, np.float64)
+        diagonal = np.diagonal(self.s)
+        self.ridge = (1e-3 * float(diagonal.mean()) or 1e-3) if ridge is None else ridge
         self.floor = 1e-14 * float(np.abs(diagonal).max())
         self.size = 1.0  # gains are logarithms
         self.pivots = diagonal + self.ridge
@@ -340,13 +337,9 @@ class Herding(Problem):
         return float(np.linalg.norm(self.residual - self.features[row])) / (self.count + 1)
 
 
-# ---- greedy -------------------------------------------------------------------------------------
-
-
 def greedy(problem: Problem, k: int, first: int | None = None) -> tuple[list[int], list[float]]:
     """Naive greedy: k picks (the first one given, where `first` is), and the gain of each."""
-    rows: list[int] = []
-    gains: list[float] = []
+    rows, gains = [], []
     for step in range(min(k, int(problem.free.sum()))):
         row, value = problem.choose()
         if step == 0 and first is not None:

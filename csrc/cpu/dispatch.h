@@ -13,13 +13,14 @@
   X(nearest_update, NearestUpdate)            \
   X(farthest_first_block, FarthestFirstBlock) \
   X(graph_cut_block, GraphCutBlock)           \
+  X(linear_cut, LinearCut)                    \
   X(log_det_block, LogDetBlock)               \
   X(herding, Herding)                         \
   X(coverage_gains, CoverageGains)            \
   X(facility_location_block, FacilityLocationBlock)
 
 // Ops without a CUDA kernel.
-#define FASTCORE_CPU_OPS(X) X(facility_location_sparse, FacilityLocationSparse) X(linear_cut, LinearCut)
+#define FASTCORE_CPU_OPS(X) X(facility_location_sparse, FacilityLocationSparse)
 
 namespace fastcore::cpu {
 

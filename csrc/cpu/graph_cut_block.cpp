@@ -1,6 +1,3 @@
-#include <algorithm>
-#include <cmath>
-
 #include "cpu/choice.h"
 #include "cpu/parallel.h"
 
@@ -13,23 +10,13 @@ void pick_set(const GraphCutBlock& a, int64_t g) {
   const T* similarity = static_cast<const T*>(a.similarity) + g * a.block * a.block;
   double* values = a.values + g * a.block;
   const int64_t* row_ids = a.row_ids + g * a.block;
-  int64_t* picks = a.picks + g * a.most;
-  double squared_sum = 0.0;  // |sum of the picked rows|^2
   for (int64_t t = 0; t < a.budgets[g]; ++t) {
-    double outside = a.outside[g];
-    if (t > 0) {
-      const double drift = a.penalty * a.reach[g] * std::sqrt(std::max(0.0, squared_sum));
-      outside += std::min(static_cast<double>(t) * a.rise[g], drift);
-    }
     const Choice choice = choose(values, row_ids, a.block, a.floor[g]);
     const int64_t p = choice.position;
-    if (p < 0 || !wins(choice, row_ids[p], outside, a.outside_row[g])) break;
-    const T* row = similarity + p * a.block;
-    double cross = 0.0;
-    for (int64_t u = 0; u < t; ++u) cross += static_cast<double>(row[picks[u]]);
-    squared_sum += 2.0 * cross + static_cast<double>(row[p]);
-    picks[t] = p;
+    if (p < 0 || !wins(choice, row_ids[p], a.outside[g], a.outside_row[g])) break;
+    a.picks[g * a.most + t] = p;
     a.gains[g * a.most + t] = values[p];
+    const T* row = similarity + p * a.block;
     for (int64_t b = 0; b < a.block; ++b) values[b] -= a.penalty * static_cast<double>(row[b]);
     values[p] = kClosed;
   }

@@ -8,6 +8,8 @@
 namespace fastcore::cuda {
 
 // Threads for one ground set: many small sets fill the device better with small blocks of threads.
+// The kernels that choose are bounded by latency, not by occupancy: __launch_bounds__(threads, 1)
+// lets them keep their values in registers.
 constexpr int64_t kSmallBlock = 256;  // candidates
 constexpr int kSmallThreads = 128;
 constexpr int kLargeThreads = 512;

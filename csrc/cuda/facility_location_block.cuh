@@ -187,7 +187,6 @@ __device__ int64_t next_pick(const FacilityLocationBlock& args, const Ground& gr
   }
 }
 
-// One block a multiprocessor is enough (the 1): registers count for more than occupancy here.
 template <int threads>
 __global__ void __launch_bounds__(threads, 1)
     facility_location_block_kernel(FacilityLocationBlock args, double* lower) {

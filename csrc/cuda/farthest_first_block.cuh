@@ -5,7 +5,7 @@
 namespace fastcore::cuda {
 
 template <class Distance, int threads>
-__global__ void __launch_bounds__(threads) farthest_first_block_kernel(FarthestFirstBlock args) {
+__global__ void __launch_bounds__(threads, 1) farthest_first_block_kernel(FarthestFirstBlock args) {
   const int64_t set = blockIdx.x;
   const int64_t block = args.block;
   const Distance* __restrict__ distances = static_cast<const Distance*>(args.distances) + set * block * block;

@@ -5,30 +5,19 @@
 namespace fastcore::cuda {
 
 template <class Similarity, int threads>
-__global__ void __launch_bounds__(threads) graph_cut_block_kernel(GraphCutBlock args) {
+__global__ void __launch_bounds__(threads, 1) graph_cut_block_kernel(GraphCutBlock args) {
   const int64_t set = blockIdx.x;
   const int64_t block = args.block;
   const Similarity* __restrict__ similarity =
       static_cast<const Similarity*>(args.similarity) + set * block * block;
   const int64_t* __restrict__ row_ids = args.row_ids + set * block;
   double* values = args.values + set * block;
-  const int64_t* picks = args.picks + set * args.most;
 
-  double outside = args.outside[set];
-  double squared_sum = 0.0;  // squared length of the sum of the picked rows
   const int64_t budget = budget_of(args, set);
   for (int64_t t = 0; t < budget; ++t) {
     const Choice pick = choose<threads>(values, row_ids, block, args.floor[set]);
-    if (pick.position < 0 || !pick.wins(outside, args.outside_row[set])) break;
+    if (pick.position < 0 || !pick.wins(args.outside[set], args.outside_row[set])) break;
     const Similarity* __restrict__ row = similarity + pick.position * block;
-
-    if (args.rise[set] > 0.0) {  // the rows outside may have gained
-      double cross = 0.0;
-      for (int64_t u = threadIdx.x; u < t; u += threads) cross += row[picks[u]];
-      squared_sum += 2.0 * block_reduce<threads>(cross, Sum()) + row[pick.position];
-      const double drift = args.penalty * args.reach[set] * sqrt(Max()(0.0, squared_sum));
-      outside = args.outside[set] + fmin(double(t + 1) * args.rise[set], drift);
-    }
     if (threadIdx.x == 0) record(args, set, t, pick.position, pick.value);
     for (int64_t b = threadIdx.x; b < block; b += threads) {
       values[b] = b == pick.position ? kClosed : values[b] - args.penalty * row[b];

@@ -16,7 +16,8 @@ __device__ inline bool still_picking(const Herding& args, int64_t set, int64_t t
 
 // tile_best: (sets, tiles).
 template <int threads>
-__global__ void __launch_bounds__(threads) herding_score_kernel(Herding args, int64_t t, double* tile_best) {
+__global__ void __launch_bounds__(threads, 1)
+    herding_score_kernel(Herding args, int64_t t, double* tile_best) {
   const int64_t tiles = ceil_div(args.rows, kTileRows);
   for (int64_t item = blockIdx.x; item < args.sets * tiles; item += gridDim.x) {
     const int64_t set = item / tiles;
@@ -43,7 +44,7 @@ __global__ void __launch_bounds__(threads) herding_score_kernel(Herding args, in
 
 // The lowest tied row stands in the first tile whose best is tied: only that tile is read again.
 template <int threads>
-__global__ void __launch_bounds__(threads)
+__global__ void __launch_bounds__(threads, 1)
     herding_choose_kernel(Herding args, int64_t t, const double* __restrict__ tile_best) {
   const int64_t set = blockIdx.x;
   if (!still_picking(args, set, t)) return;

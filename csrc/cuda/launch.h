@@ -1,6 +1,6 @@
 // Launchers of the CUDA kernels. Each queues its op on `stream`, a cudaStream_t, and returns a
-// cudaError_t, 0 for success. None waits for the device. Picks
-// come filled with -1, gains and factor with 0: what stands after the last pick is not written.
+// cudaError_t, 0 for success. None waits for the device. Picks come filled with -1, gains and factor
+// with 0: what stands after the last pick is not written.
 #pragma once
 #include "kernels.h"
 
@@ -12,6 +12,7 @@ int weighted_sum(const WeightedSum& args, void* stream);
 int nearest_update(const NearestUpdate& args, void* stream);
 int farthest_first_block(const FarthestFirstBlock& args, void* stream);
 int graph_cut_block(const GraphCutBlock& args, void* stream);
+int linear_cut(const LinearCut& args, void* stream);
 int log_det_block(const LogDetBlock& args, void* stream);
 int herding(const Herding& args, void* stream);
 int coverage_gains(const CoverageGains& args, void* stream);

@@ -26,7 +26,7 @@ __device__ double product_of_columns(const double* factor, int64_t block, int64_
 }
 
 template <int threads>
-__global__ void __launch_bounds__(threads) log_det_block_kernel(LogDetBlock args) {
+__global__ void __launch_bounds__(threads, 1) log_det_block_kernel(LogDetBlock args) {
   const int64_t set = blockIdx.x;
   const int64_t block = args.block;
   const double* __restrict__ schur = args.schur + set * block * block;

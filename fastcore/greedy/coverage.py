@@ -53,10 +53,6 @@ class Coverage:
         """(G, B, n) float32 similarity of the candidates at positions (G, B) with all rows."""
         raise NotImplementedError
 
-    def reuse(self, at: Tensor) -> Tensor:
-        """The same as `block`, where columns of the block before are not computed again."""
-        return self.block(at)
-
     def columns(self, at: Tensor) -> Tensor:
         """(G, n, B) float64 similarity of all rows with those at positions (G, B)."""
         raise NotImplementedError
@@ -169,8 +165,6 @@ class FeatureCoverage(Coverage):
             self.error = 2 * UNIT * largest + 1e-7 * (longest if view.metric == "euclidean" else 0.0)
         if 4 * len(self.coverage) * self.n**2 <= limit:
             self.matrix = self._whole_matrix()
-        self.slot = torch.full((self.n,), -1, device=self.coverage.device)
-        self.cache: Tensor | None = None
 
     def _cosine_operand(self) -> Tensor:
         # Rows are sqrt(1/2) (x / |x|, 1): their products are (1 + cos) / 2, at no further cost.
@@ -201,23 +195,6 @@ class FeatureCoverage(Coverage):
         if self.metric in ("cosine", "dot"):
             return torch.bmm(pick(self.operand, at), self.operand.mT)
         return self.sets.columns(at).mT.float().contiguous()
-
-    def reuse(self, at: Tensor) -> Tensor:
-        """The same as `block`, where candidates of the block before are not computed again."""
-        if len(at) > 1:
-            return self.block(at)
-        slot = self.slot[at[0]]
-        known = slot >= 0
-        if self.cache is None or not bool(known.any()):
-            out = self.block(at)
-        else:
-            out = self.operand.new_empty(1, at.shape[1], self.n)
-            out[0, known] = self.cache[0, slot[known]]
-            out[0, ~known] = self.block(at[:, ~known])[0]
-        self.slot.fill_(-1)
-        self.slot[at[0]] = torch.arange(at.shape[1], device=at.device)
-        self.cache = out
-        return out
 
     def columns(self, at: Tensor) -> Tensor:
         """(G, n, B) float64 similarity of all rows with those at positions (G, B)."""

@@ -141,7 +141,7 @@ class BlockCut(Cut):
         floor = FLOOR * values.masked_fill(fixed, 0).abs().amax(1)
         at, outside, outside_row = top_block(values, self.size(block or BLOCK), floor)
         most = min(at.shape[1], int(left.max()))
-        limits = (left.clamp(max=most), outside, outside_row, floor, 0 * floor, floor + torch.inf)
+        limits = (left.clamp(max=most), outside, outside_row, floor)
         picks, gains = graph_cut_block(self.among(at), pick(values, at), at, *limits, 2 * self.lam, most)
         return torch.where(picks < 0, -1, at.gather(1, picks.clamp(min=0))), gains
 

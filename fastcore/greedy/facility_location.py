@@ -18,7 +18,7 @@ from fastcore.numerics import full_precision
 from fastcore.ops.facility_location_sparse import facility_location_sparse
 from fastcore.similarity import FeatureSimilarity, Similarity, SparseSimilarity
 
-BLOCK = 256
+BLOCK = 512
 PICKS_A_CALL = 256
 
 
@@ -80,9 +80,9 @@ def _cover(
     # The first pick changes every gain: all of them are taken again behind it, and not one by one.
     fresh = float(rows.covered().max()) > 0
     while bool((made.left > 0).any()):
-        size = rows.n if rows.matrix is not None else block if fresh else min(block, 16)
+        size = rows.n if rows.matrix is not None else block
         at, outside, outside_row = top_block(rows.bounds, size, rows.floor)
-        similarity = rows.matrix if rows.matrix is not None else rows.reuse(at)
+        similarity = rows.matrix if rows.matrix is not None else rows.block(at)
         most = min(at.shape[1], int(made.left.max()), PICKS_A_CALL if fresh else 1)
         reached = rows.covered()
         new, gains, evaluations = rows.greedy(
@@ -101,7 +101,7 @@ def _cover(
         )
         if progress is not None:
             progress.update(count)
-        if not fresh and bool((made.left > 0).any()):
+        if not fresh and count and bool((made.left > 0).any()):
             rows.sweep()
             fresh = True
 

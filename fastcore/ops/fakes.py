@@ -47,8 +47,6 @@ def graph_cut_block(
     outside: Tensor,
     outside_row: Tensor,
     floor: Tensor,
-    rise: Tensor,
-    reach: Tensor,
     penalty: float,
     most: int,
 ) -> tuple[Tensor, Tensor]:
@@ -141,6 +139,7 @@ OPS = (
     nearest_update,
     farthest_first_block,
     graph_cut_block,
+    linear_cut,
     log_det_block,
     herding,
     coverage_gains,

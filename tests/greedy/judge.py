@@ -32,7 +32,7 @@ class Judgement:
             problem.add(row)
 
     def check(self, label: str, gap: float = 1e-5, share: float = 0.999) -> None:
-        """Fail, with the step, unless picks are within `gap` of the best and a `share` of them is the argmax."""
+        """Fail, with the step, unless picks are within `gap` of the best and a `share` is the argmax."""
         if not self.gaps:
             return
         worst = int(np.argmax(self.gaps))

@@ -37,6 +37,12 @@ def nearly_repeated(rng: np.random.Generator) -> np.ndarray:
     return base + 1e-5 * normal(rng, 180, 10)
 
 
+def mirrored(rng: np.random.Generator) -> np.ndarray:
+    """Every row and its reverse: exact ties of rows whose float32 products round differently."""
+    half = normal(rng, 40, 24)
+    return np.concatenate([half, half[:, ::-1]])[rng.permutation(80)]
+
+
 def heavy_tailed(rng: np.random.Generator) -> np.ndarray:
     return (normal(rng, 200, 8) * np.exp(2 * rng.standard_normal((200, 1)))).astype(np.float32)
 
@@ -140,6 +146,13 @@ def test_ties_go_to_the_lowest_row(method, metric):
                 f"seed {seed} ({n} x {d}, k={k}) step {step}: got {got[step:][:3]}, not {expected[step:][:3]}"
             )
     assert not wrong, f"{method}/{metric}: {len(wrong)} of 200 differ\n" + "\n".join(wrong[:8])
+
+
+@pytest.mark.parametrize(("method", "metric"), PAIRS)
+def test_ties_that_float32_does_not_see(method, metric):
+    for seed in range(12):
+        features = np.ascontiguousarray(mirrored(seeded("mirrored", seed)))
+        check(method, features, 30, f"seed {seed}", metric=metric)
 
 
 @pytest.mark.parametrize("method", METHODS)

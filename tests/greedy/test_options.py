@@ -61,6 +61,18 @@ def test_preselected_outside_features(method, metric, block):
         check(method, normal(6), 60, f"{m} outside rows", metric=metric, preselected=outside, **size)
 
 
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_coresets_of_near_copies(metric):
+    """Which of two near copies is nearer is below float32: the distance must not be to the wrong one."""
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        centres = 30 * rng.standard_normal((12, 64))
+        features = (centres[rng.integers(0, 12, 300)] + rng.standard_normal((300, 64))).astype(np.float32)
+        copies = np.repeat(features[rng.choice(300, 24, replace=False)], 5, 0) + 1e-3 * normal(seed, 120, 64)
+        check("k_center", features, 100, f"seed {seed}", metric=metric, preselected=copies)
+        check("k_center", features, 100, f"seed {seed}", metric=metric, preselected=copies, block=8)
+
+
 @pytest.mark.parametrize(("method", "metric"), PAIRS)
 def test_outside_copies_of_rows_act_as_those_rows(method, metric):
     """The preselected rows given as features: the same picks, but for the rows themselves."""

@@ -76,6 +76,9 @@ def _cases() -> Iterator[Case]:
                 few = min(block, 60)
                 rows = (1, 2, 5, 9)[i] * few
                 yield case(facility_location_block, sets, few, rows, kind, limits, metric)
+    yield case(graph_cut_block, 4, 40, "integer", "near", torch.float64)
+    yield case(log_det_block, 4, 40, "integer", "near")
+    yield from (case(facility_location_block, 4, 40, 60, "integer", "near", metric) for metric in METRICS)
     yield case(log_det_block, 1, 200, "random", "open", 140)  # more picks than the small block has threads
     for metric in METRICS:
         yield case(facility_location_block, 2, 30, 75, "duplicates", "open", metric)

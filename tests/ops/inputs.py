@@ -47,7 +47,9 @@ def block_arguments(rng: np.random.Generator, values: np.ndarray, limits: str, m
     sets, block = values.shape
     finite = np.where(np.isfinite(values), values, np.nan)
     outside, outside_row = np.full(sets, -np.inf), np.zeros(sets)
-    if limits != "open":
+    if limits == "near":  # above the best, by less than the tolerance of whole numbers
+        outside, outside_row = np.nanmax(finite, axis=1) + 0.5, np.full(sets, 2 * block)
+    elif limits != "open":
         outside = np.nanquantile(finite, 0.6, axis=1, method="nearest" if limits == "tied" else "linear")
         outside_row = rng.integers(block, 3 * block, sets)
     return {
@@ -154,15 +156,11 @@ def graph_cut_block(
     similarity = x @ x.transpose(0, 2, 1)
     values = pad(rng, similarity.sum(2) * 0.5)
     shared = block_arguments(rng, values, limits, most)
-    norms = np.sqrt(np.einsum("gii->gi", similarity).max(1))
-    rising = rng.random(sets) < 0.7
     return {
         "similarity": tensor(similarity, dtype),
         "values": tensor(values),
         **shared,
         "floor": floor_of(sets, kind, 1e-9 * float(np.abs(similarity).max() + 1)),
-        "rise": tensor(np.where(rising, 0.5 * norms**2, 0.0)),
-        "reach": tensor(np.where(rng.random(sets) < 0.3, np.inf, norms)),
         "penalty": 0.8 if kind != "integer" else 0.5,
         "most": most,
     }

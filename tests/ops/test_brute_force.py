@@ -33,10 +33,9 @@ def greedy(
     arguments: Arguments,
     g: int,
     values: Callable[[list[int]], list[float]],
-    outside: Callable[[list[int]], float] | None = None,
     least: float = -np.inf,
 ) -> Pass:
-    """Picks of set g, where `values` and `outside` say from scratch what counts after some picks."""
+    """Picks of set g, where `values` says from scratch what counts after some picks."""
     rows = arguments["row_ids"][g].tolist()
     floor = float(arguments["floor"][g]) if "floor" in arguments else 0.0
     limit, limit_row = float(arguments["outside"][g]), int(arguments["outside_row"][g])
@@ -48,8 +47,7 @@ def greedy(
         if found is None or found[1] <= least:
             break
         p, best, tolerance = found
-        bound = outside(picks) if outside else limit
-        if not (best - tolerance > bound or (best + tolerance >= bound and rows[p] < limit_row)):
+        if not (best - tolerance > limit or (best + tolerance >= limit and rows[p] < limit_row)):
             break
         picks.append(p)
         gains.append(now[p])
@@ -64,16 +62,7 @@ def farthest_first_block(a: Arguments, g: int) -> Pass:
 def graph_cut_block(a: Arguments, g: int) -> Pass:
     similarity, values = a["similarity"][g].double().numpy(), a["values"][g].numpy()
 
-    def outside(picks: list[int]) -> float:
-        limit = float(a["outside"][g])
-        if not picks:
-            return limit
-        length = np.sqrt(max(0.0, similarity[np.ix_(picks, picks)].sum()))
-        rise = len(picks) * float(a["rise"][g])
-        reach = float(a["reach"][g])
-        return limit + (rise if np.isinf(reach) else min(rise, a["penalty"] * reach * length))
-
-    return greedy(a, g, lambda picks: (values - a["penalty"] * similarity[picks].sum(0)).tolist(), outside)
+    return greedy(a, g, lambda picks: (values - a["penalty"] * similarity[picks].sum(0)).tolist())
 
 
 def log_det_block(a: Arguments, g: int) -> Pass:

@@ -27,7 +27,7 @@ def cxx(*flags: str) -> list[str]:
     includes = [f"-I{csrc}", f"-I{csrc / 'cuda'}", f"-I{HERE}"]
     standard = [flag for flag in read_flags(csrc)["cxx"] if flag != "-O3"]
     # -O1: the tests compile more than they run. Without FORTIFY, see simt.h.
-    return [*find_cxx(), *standard, "-O1", "-g", "-DFASTCORE_SIMT", "-U_FORTIFY_SOURCE", *includes, *flags]
+    return [*find_cxx(), *standard, "-O1", "-DFASTCORE_SIMT", "-U_FORTIFY_SOURCE", *includes, *flags]
 
 
 def compiled(source: Path, *flags: str) -> Path:

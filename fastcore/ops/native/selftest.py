@@ -64,9 +64,7 @@ def cases() -> dict[str, Case]:
             changed=(3, 4, 5),
         ),
         "farthest_first_block": Case((distances, uniform(SETS, BLOCK) * 9, *block, MOST), (0, 1), (1,)),
-        "graph_cut_block": Case(
-            (gram, uniform(SETS, BLOCK), *block, floor, 0 * floor, nothing.neg(), 0.3, MOST), (0, 1), (1,)
-        ),
+        "graph_cut_block": Case((gram, uniform(SETS, BLOCK), *block, floor, 0.3, MOST), (0, 1), (1,)),
         "linear_cut": Case(
             (features, scale, features[..., 0].double() * scale, torch.ones_like(scale), uniform(SETS, ROWS))
             + (budgets, floor, 0.003, MOST),  # so little that the call does not end early
