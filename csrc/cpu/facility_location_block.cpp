@@ -5,8 +5,8 @@
 
 #include "cpu/choice.h"
 #include "cpu/coverage.h"
-#include "cpu/dot.h"
 #include "cpu/parallel.h"
+#include "cpu/rows.h"
 
 namespace fastcore::cpu {
 namespace FASTCORE_ISA {

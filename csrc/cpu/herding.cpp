@@ -8,13 +8,10 @@ namespace {
 
 void score_rows(const Herding& a, int64_t g, int64_t begin, int64_t end) {
   const double* residual = a.residual + g * a.width;
-  double* scores = a.scores + g * a.rows;
-  sum_rows(
-      a.features + g * a.rows * a.width, begin, end, a.width,
-      [residual](double value, int64_t k) { return value * residual[k]; }, scores);
   for (int64_t i = begin; i < end; ++i) {
     const int64_t at = g * a.rows + i;
-    scores[i] = a.taken[at] ? kClosed : 2.0 * a.scale[at] * scores[i] - a.norms[at];
+    const float* x = a.features + at * a.width;
+    a.scores[at] = a.taken[at] ? kClosed : 2.0 * a.scale[at] * dot(x, residual, a.width) - a.norms[at];
   }
 }
 

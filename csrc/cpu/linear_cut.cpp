@@ -3,8 +3,8 @@
 #include <vector>
 
 #include "cpu/choice.h"
-#include "cpu/dot.h"
 #include "cpu/parallel.h"
+#include "cpu/rows.h"
 
 namespace fastcore::cpu {
 namespace FASTCORE_ISA {

@@ -25,20 +25,22 @@ struct TwoNearest {
   }
 };
 
-// Lane l sees the picks l, l + kLanes, ...; selections instead of branches let the compiler use vectors.
+constexpr int32_t kPickLanes = 8;
+
+// Lane l sees the picks l, l + kPickLanes, ...; selections instead of branches let the compiler use vectors.
 TwoNearest two_nearest(const float* products, float row_norm, const float* pick_norms, int32_t picks) {
-  float nearest[kLanes], second[kLanes];
-  int32_t pick[kLanes];
-  std::fill_n(nearest, kLanes, INFINITY);
-  std::fill_n(second, kLanes, INFINITY);
-  std::fill_n(pick, kLanes, -1);
+  float nearest[kPickLanes], second[kPickLanes];
+  int32_t pick[kPickLanes];
+  std::fill_n(nearest, kPickLanes, INFINITY);
+  std::fill_n(second, kPickLanes, INFINITY);
+  std::fill_n(pick, kPickLanes, -1);
   const auto distance = [&](int32_t p) {
     const float d = row_norm + pick_norms[p] - 2.0f * products[p];
     return d < 0.0f ? 0.0f : d;
   };
-  const int32_t whole = picks - picks % kLanes;
-  for (int32_t p = 0; p < whole; p += kLanes) {
-    for (int32_t l = 0; l < kLanes; ++l) {
+  const int32_t whole = picks - picks % kPickLanes;
+  for (int32_t p = 0; p < whole; p += kPickLanes) {
+    for (int32_t l = 0; l < kPickLanes; ++l) {
       const float d = distance(p + l);
       const bool closer = d < nearest[l];
       const float other = closer ? nearest[l] : d;
@@ -48,7 +50,7 @@ TwoNearest two_nearest(const float* products, float row_norm, const float* pick_
     }
   }
   TwoNearest found;
-  for (int32_t l = 0; l < kLanes; ++l) {
+  for (int32_t l = 0; l < kPickLanes; ++l) {
     found.add(nearest[l], pick[l]);
     found.second = std::min(found.second, second[l]);
   }

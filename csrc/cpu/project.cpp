@@ -7,9 +7,8 @@ namespace FASTCORE_ISA {
 void project(const Project& args) {
   for_row_ranges(args.sets, args.rows, args.width, [&](int64_t set, int64_t first, int64_t last) {
     const double* direction = args.direction + set * args.width;
-    sum_rows(
-        args.features + set * args.rows * args.width, first, last, args.width,
-        [direction](double value, int64_t k) { return value * direction[k]; }, args.out + set * args.rows);
+    for (int64_t row = set * args.rows + first; row < set * args.rows + last; ++row)
+      args.out[row] = dot(args.features + row * args.width, direction, args.width);
   });
 }
 

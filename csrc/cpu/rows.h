@@ -1,4 +1,4 @@
-// Sums over float rows in double, one number per row.
+// Inner products of float rows in double, and loops over rows.
 #pragma once
 #include <algorithm>
 #include <cstdint>
@@ -8,39 +8,25 @@
 namespace fastcore::cpu {
 namespace FASTCORE_ISA {
 
-constexpr int kLanes = 8;  // sums kept apart, so that the compiler may use vectors without reordering
-constexpr int kRows = 4;   // rows read together: hides the latency of the additions
+// Sums kept apart, so that the compiler may use vectors without reordering; this many hide the latency of the
+// additions and keep enough reads of memory in flight. Several rows together were slower.
+constexpr int kLanes = 32;
 constexpr int64_t kGrain = 1 << 15;  // numbers a thread should have to read at least
 
-// out[r] = sum_k term(x[r][k], k) for R rows. The order of the sum is the same for every R and every row, so
-// equal rows have equal sums to the last bit.
-template <int R, class Term>
-inline void sum_rows(const float* x, int64_t width, const Term& term, double* out) {
-  double sums[R][kLanes] = {};
+// The inner product of two rows in double. Its order depends on the width alone, so equal rows have equal
+// products to the last bit, wherever they lie in memory.
+template <typename T>
+inline double dot(const float* x, const T* y, int64_t width) {
+  double lanes[kLanes] = {};
   const int64_t whole = width - width % kLanes;
-  for (int64_t k = 0; k < whole; k += kLanes) {
-    for (int r = 0; r < R; ++r) {
-      for (int lane = 0; lane < kLanes; ++lane) {
-        sums[r][lane] += term(static_cast<double>(x[r * width + k + lane]), k + lane);
-      }
-    }
-  }
-  for (int r = 0; r < R; ++r) {
-    for (int64_t k = whole; k < width; ++k) {
-      sums[r][k - whole] += term(static_cast<double>(x[r * width + k]), k);
-    }
-    const double* s = sums[r];
-    out[r] = ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
-  }
-}
-
-// The same for rows [first, last) of one ground set.
-template <class Term>
-inline void sum_rows(const float* x, int64_t first, int64_t last, int64_t width, const Term& term,
-                     double* out) {
-  int64_t i = first;
-  for (; i + kRows <= last; i += kRows) sum_rows<kRows>(x + i * width, width, term, out + i);
-  for (; i < last; ++i) sum_rows<1>(x + i * width, width, term, out + i);
+  for (int64_t k = 0; k < whole; k += kLanes)
+    for (int lane = 0; lane < kLanes; ++lane)
+      lanes[lane] += static_cast<double>(x[k + lane]) * static_cast<double>(y[k + lane]);
+  for (int64_t k = whole; k < width; ++k)
+    lanes[k - whole] += static_cast<double>(x[k]) * static_cast<double>(y[k]);
+  for (int step = kLanes / 2; step > 0; step /= 2)
+    for (int lane = 0; lane < step; ++lane) lanes[lane] += lanes[lane + step];
+  return lanes[0];
 }
 
 // Calls body(set, first row, last row) over all rows of all ground sets, in parallel.

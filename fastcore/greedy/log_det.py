@@ -29,7 +29,9 @@ from fastcore.ops.log_det_block import log_det_block
 from fastcore.similarity import DenseSimilarity, FeatureSimilarity
 
 BLOCK = 256
-FLOOR = 1e-14
+EPSILON = 2.0**-52
+FLOOR = 1e-14  # of the largest pivot: rounding
+INDEFINITE = -1e-9  # of the largest pivot: no rounding, the similarity has negative eigenvalues
 
 
 @full_precision()
@@ -52,7 +54,6 @@ def log_det(
     """
     diagonal = view.diagonal()
     ridge = 1e-3 * float(diagonal.mean()) or 1e-3 if ridge is None else ridge  # 1e-3 where all rows are zero
-    smallest = -FLOOR * float((diagonal + ridge).abs().max())
     out = Collector(partition)
     earlier = 0 if preselected is None else len(preselected)
     most_picks = int(partition.budgets.max()) + earlier
@@ -76,31 +77,7 @@ def log_det(
             state.add_mask(batch.take(chosen))
         made = PickList(batch)
         while bool((made.left > 0).any()):
-            pivots = state.pivots.masked_fill(state.closed, -torch.inf)
-            if float(pivots.masked_fill(state.closed, 0).min()) < smallest:
-                raise ValueError(
-                    f"log_det needs a positive semidefinite similarity, got a pivot of {float(pivots.min()):.3g}"
-                )
-            floor = FLOOR * state.largest
-            at, outside, outside_row = top_block(pivots, block, floor)
-            most = min(at.shape[1], int(made.left.max()))
-            budgets = made.left.clamp(max=most)
-            schur, values = state.schur(at), pick(pivots, at)
-            new, gains, factor = log_det_block(schur, values, at, budgets, outside, outside_row, floor, most)
-            if bool(((new[:, 0] < 0) & (budgets > 0)).any()):
-                raise ValueError(
-                    f"log_det: after {int(made.count.max())} picks every remaining row depends on the picks "
-                    f"(ridge={ridge:g}): take fewer picks or a larger ridge"
-                )
-            positions = torch.where(new < 0, -1, at.gather(1, new.clamp(min=0)))
-            count = made.append(positions, gains.log())
-            out.count(passes=1)
-            if progress is not None:
-                progress.update(count)
-            if bool((made.left > 0).any()):
-                positions = trim(positions)
-                width = positions.shape[1]
-                state.add(positions, _triangle(factor[:, :width], new[:, :width]))
+            state.step(made, block, out, progress)
         out.add(batch, made)
     return out.picks()
 
@@ -134,6 +111,35 @@ class _Factor:
         sets, n = batch.rows.shape
         self.rows = torch.zeros(sets, most, n, dtype=torch.float64, device=batch.rows.device)
         self.used = torch.zeros(sets, dtype=torch.int64, device=batch.rows.device)
+
+    def step(self, made: PickList, block: int, out: Collector, progress: Counter | None) -> None:
+        """One pass: picks from a block of the largest pivots, and brings all pivots up to date."""
+        smallest = self.pivots.masked_fill(self.closed, 0).amin(1)
+        if bool((smallest < INDEFINITE * self.largest).any()):
+            raise ValueError(
+                f"log_det needs a positive semidefinite similarity, got a pivot of {float(smallest.min()):.3g}"
+            )
+        pivots = self.pivots.masked_fill(self.closed, -torch.inf)
+        # What the rounding of so many subtractions leaves of a pivot that is 0.
+        floor = self.largest * (4 * EPSILON * self.used.double()).clamp(min=FLOOR)
+        at, outside, outside_row = top_block(pivots, block, floor)
+        most = min(at.shape[1], int(made.left.max()))
+        budgets, limits = made.left.clamp(max=most), (outside, outside_row, floor)
+        new, gains, factor = log_det_block(self.schur(at), pick(pivots, at), at, budgets, *limits, most)
+        if bool(((new[:, 0] < 0) & (budgets > 0)).any()):
+            raise ValueError(
+                f"log_det: after {int(self.used.max())} rows every other row depends on them "
+                f"(ridge={self.ridge:g}): take fewer picks or a larger ridge"
+            )
+        positions = torch.where(new < 0, -1, at.gather(1, new.clamp(min=0)))
+        count = made.append(positions, gains.log())
+        out.count(passes=1)
+        if progress is not None:
+            progress.update(count)
+        if bool((made.left > 0).any()):
+            positions = trim(positions)
+            width = positions.shape[1]
+            self.add(positions, _triangle(factor[:, :width], new[:, :width]))
 
     @property
     def factor(self) -> Tensor:
