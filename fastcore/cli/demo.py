@@ -9,7 +9,7 @@ import typer
 
 
 def command(
-    output: Annotated[Path, typer.Option(help="Folder for what it makes.")] = Path("demo"),
+    output: Annotated[Path, typer.Option(help="Folder for what it makes.")] = Path("demo-output"),
     quick: Annotated[bool, typer.Option(help="A shorter run.")] = False,
 ) -> None:
     """Choose coresets of handwritten digits and show what a classifier learns from them."""

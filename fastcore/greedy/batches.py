@@ -133,7 +133,7 @@ class MatrixSets:
         return pick(self.columns(positions), positions)
 
 
-def symmetric(matrix: Tensor, tile: int = 1024) -> bool:
+def symmetric(matrix: Tensor, tile: int = 512) -> bool:
     """Whether every (n, n) matrix of (G, n, n) equals its transpose, compared tile by tile."""
     n = matrix.shape[1]
     for i in range(0, n, tile):

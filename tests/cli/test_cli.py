@@ -289,22 +289,15 @@ def test_an_interrupt_leaves_no_file(folder):
     assert sorted(os.listdir()) == ["x.npy", "y.npy"]
 
 
-def test_import_is_quick_beyond_torch():
+def test_import_loads_nothing_heavy_beyond_torch():
+    heavy = ("matplotlib", "ninja", "pandas", "pyarrow", "pybind11", "rich", "scipy", "sklearn", "typer")
     code = (
-        "import time, torch, numpy\n"
-        "start = time.perf_counter()\n"
+        "import sys, torch, numpy\n"
         "import fastcore; fastcore.select, fastcore.list_methods()\n"
-        "print(time.perf_counter() - start)\n"
+        f"print([name for name in {heavy} + ('torch.utils.cpp_extension',) if name in sys.modules])\n"
     )
-    runs = [
-        float(
-            subprocess.run(
-                [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
-            ).stdout
-        )
-        for _ in range(3)
-    ]
-    assert min(runs) < 0.5, "0.15 s on a machine that does nothing else"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert found.stdout.strip() == "[]"
 
 
 def test_a_foreign_fastcore_is_named(tmp_path):
