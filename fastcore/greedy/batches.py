@@ -72,6 +72,13 @@ def batches(
         yield Batch(sets, rows.to(device), sizes[sets].to(device), budgets[sets].to(device), whole)
 
 
+def row_mask(rows: Tensor, n: int, device: torch.device) -> Tensor:
+    """(n,) true at these row numbers."""
+    mask = torch.zeros(n, dtype=torch.bool, device=device)
+    mask[rows.to(device)] = True
+    return mask
+
+
 class FeatureSets:
     """Similarities within the feature sets of one batch, in float64; those of padding rows are 0.
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fastcore.budget import Partition
-from fastcore.greedy.batches import batches, top_block
+from fastcore.greedy.batches import batches, row_mask, top_block
 from fastcore.greedy.coverage import FLOOR, FeatureCoverage, MatrixCoverage
 from fastcore.greedy.picks import Collector, Counter, PickList, Picks
 from fastcore.memory import spare_bytes
@@ -54,9 +54,8 @@ def facility_location(
         if preselected is not None and preselected.is_floating_point():
             rows.add_external(preselected.to(view.device))
         elif preselected is not None:
-            chosen = torch.zeros(view.n, dtype=torch.bool, device=view.device)
-            chosen[preselected.to(view.device)] = True
-            rows.add_mask(batch.take(chosen))
+            chosen = batch.take(row_mask(preselected, view.n, view.device))
+            rows.add_mask(chosen)
         made = PickList(batch)
         rows.start()
         target = stop_at * rows.full() if stop_at is not None else None

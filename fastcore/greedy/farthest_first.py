@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fastcore.budget import Partition
-from fastcore.greedy.batches import batches, top_block, trim
+from fastcore.greedy.batches import batches, row_mask, top_block, trim
 from fastcore.greedy.distances import FeatureDistances, MatrixDistances
 from fastcore.greedy.picks import Collector, Counter, PickList, Picks
 from fastcore.numerics import full_precision
@@ -45,12 +45,9 @@ def farthest_first(
     """
     out = Collector(partition)
     draws = torch.rand(partition.sets, generator=generator, dtype=torch.float64, device="cpu")
-    fixed = torch.zeros(view.n, dtype=torch.bool, device=view.device)
-    external = None
-    if preselected is not None and preselected.is_floating_point():
-        external = preselected.to(view.device)
-    elif preselected is not None:
-        fixed[preselected.to(view.device)] = True
+    outside = preselected is not None and preselected.is_floating_point()
+    external = preselected.to(view.device) if preselected is not None and outside else None
+    fixed = None if preselected is None or outside else row_mask(preselected, view.n, view.device)
     width = view.features.shape[1] if isinstance(view, FeatureSimilarity) else int(partition.sizes.max())
     for batch in batches(partition, view.device, 4 * width):
         sets = (
@@ -59,7 +56,7 @@ def farthest_first(
             else MatrixDistances(view, batch)
         )
         made = PickList(batch)
-        covered = batch.take(fixed)
+        covered = torch.zeros_like(batch.rows, dtype=torch.bool) if fixed is None else batch.take(fixed)
         if external is not None:
             sets.fold_external(external)
         elif bool(covered.any()):

@@ -8,11 +8,10 @@ metrics the sums are taken in tiles.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from fastcore.budget import Partition
-from fastcore.greedy.batches import Batch, batches, mark, trim
+from fastcore.greedy.batches import Batch, batches, mark, row_mask, trim
 from fastcore.greedy.cuts import Cut, LinearCut, MatrixCut, PairwiseCut, SparseCut
 from fastcore.greedy.picks import Collector, Counter, PickList, Picks
 from fastcore.numerics import full_precision
@@ -44,10 +43,9 @@ def graph_cut(
         if preselected is not None and preselected.is_floating_point():
             cut.add_external(preselected.to(view.device))
         elif preselected is not None:
-            chosen = torch.zeros(view.n, dtype=torch.bool, device=view.device)
-            chosen[preselected.to(view.device)] = True
-            cut.add_mask(batch.take(chosen))
-            fixed |= batch.take(chosen)
+            chosen = batch.take(row_mask(preselected, view.n, view.device))
+            cut.add_mask(chosen)
+            fixed |= chosen
         made = PickList(batch)
         while bool((made.left > 0).any()):
             new, gains = cut.pick(fixed, made.left, block)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from fastcore.budget import Partition
-from fastcore.greedy.batches import batches, pick
+from fastcore.greedy.batches import batches, pick, row_mask
 from fastcore.greedy.picks import Collector, Counter, PickList, Picks
 from fastcore.numerics import full_precision
 from fastcore.ops import herding as op
@@ -48,11 +48,9 @@ def herding(
                 outside = torch.nn.functional.normalize(outside, dim=1, eps=1e-300)
             total, before = total + outside.sum(0), before + len(outside)
         elif preselected is not None:
-            chosen = torch.zeros(view.n, dtype=torch.bool, device=view.device)
-            chosen[preselected.to(view.device)] = True
-            rows = batch.take(chosen)
-            total, before = weighted_sum(x, scale * rows), rows.sum(1)
-            taken |= rows.byte()
+            chosen = batch.take(row_mask(preselected, view.n, view.device))
+            total, before = weighted_sum(x, scale * chosen), chosen.sum(1)
+            taken |= chosen.byte()
         residual = (before + 1).unsqueeze(1) * mean - total
         floor = FLOOR * norms.amax(1)
         made = PickList(batch)

@@ -19,6 +19,7 @@ from fastcore.greedy.batches import (
     mark,
     marked,
     pick,
+    row_mask,
     top_block,
     trim,
 )
@@ -72,9 +73,8 @@ def log_det(
         if preselected is not None and preselected.is_floating_point():
             state.add_external(preselected)
         elif preselected is not None:
-            chosen = torch.zeros(view.n, dtype=torch.bool, device=view.device)
-            chosen[preselected.to(view.device)] = True
-            state.add_mask(batch.take(chosen))
+            chosen = batch.take(row_mask(preselected, view.n, view.device))
+            state.add_mask(chosen)
         made = PickList(batch)
         while bool((made.left > 0).any()):
             state.step(made, block, out, progress)
