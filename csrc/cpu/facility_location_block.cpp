@@ -77,6 +77,7 @@ class Greedy {
       stale.clear();
       while (!heap_.empty() && stale.size() < several && (taken.empty() || reachable(heap_.front()))) {
         const int64_t j = pop();
+        if (bounds_[j] <= 0.0) lower_[j] = bounds_[j], fresh_[j] = time_;  // it is 0 for good
         if (fresh_[j] < time_) {
           stale.push_back(j);
         } else {
@@ -132,6 +133,7 @@ class Greedy {
   void measure_exactly(const std::vector<int64_t>& contenders) {
     a_.evaluations[2 * set_ + 1] += static_cast<int64_t>(contenders.size());
     for (int64_t j : contenders) {
+      if (bounds_[j] <= 0.0) continue;  // exact as it is
       if (exact_input()) {
         bounds_[j] = lower_[j] = coverage_gain(similarity_ + j * a_.rows, coverage_, a_.rows, 0.0).gain;
         continue;

@@ -99,8 +99,8 @@ def test_a_library_that_fails_its_self_test_is_not_used(tmp_path):
     shutil.copytree(ROOT / "csrc", csrc)
     kernel = csrc / "cpu" / "squared_norms.cpp"
     text = kernel.read_text()
-    assert "value * value" in text
-    kernel.write_text(text.replace("value * value", "value * value + 1.0"))
+    assert "dot(x, x, args.width)" in text
+    kernel.write_text(text.replace("dot(x, x, args.width)", "dot(x, x, args.width) + 1.0"))
     code = (
         "import torch; from fastcore import ops; from fastcore.ops.squared_norms import squared_norms\n"
         "print(squared_norms(torch.full((1, 2, 3), 2.0)).tolist(), ops.active_backend('cpu'))\n"
