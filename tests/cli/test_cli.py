@@ -269,7 +269,8 @@ def test_a_reader_that_leaves_is_no_crash(folder):
 @pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
 def test_an_interrupt_leaves_no_file(folder):
     code = (
-        "import sys, time\n"
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background job starts with it ignored
         "from fastcore import api, cli\n"
         "api.select = lambda *arguments, **options: print('started', flush=True) or time.sleep(60)\n"
         "sys.exit(cli.main(['select', 'uniform', 'x.npy', '-k', '3', '--out', 'out.npz']))\n"
