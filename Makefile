@@ -87,6 +87,8 @@ $(VENV)/.dev: $(VENV)/.torch pyproject.toml setup.py
 $(VENV)/.peers: $(VENV)/.dev
 	@$(PINNED) apricot-select submodlib-py mlxtend \
 	    || echo "apricot, submodlib or mlxtend cannot be installed here: tests that use them will be skipped"
+	@$(PINNED) --no-deps torchattacks==3.5.1 && $(PINNED) requests \
+	    || echo "torchattacks cannot be installed here: the test that uses it will be skipped"
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.dev

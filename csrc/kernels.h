@@ -176,6 +176,39 @@ struct Herding {
   int64_t sets, rows, width, most;
 };
 
+// ---- matching pursuit ---------------------------------------------------------------------------
+
+// Orthogonal matching pursuit with non-negative weights over the rows g_i = delta_i (x) [1; h_i]:
+//   <g_i, g_j> = (delta_i . delta_j) (1 + h_i . h_j),   target[i] = <g_i, b>.
+// The weights w >= 0 of the picks minimise |b - sum w g|^2 + ridge |w|^2, and the correlations are
+//   c[i] = <g_i, b - sum w g> = target[i] - sum_t weights[t] columns[t][i].
+// One step: of the picked rows with weight 0 and c > least, by the rule of choice on c, one enters the
+// active set. Where there is none, the best row not taken is picked, and enters if its c > least; the
+// set ends instead if its budget is spent, if sum_t w (target + ridge w) >= enough, if no row is left or
+// if the best c <= threshold. With a row the weights move from w >= 0 towards the solution s without
+// signs, until the first one of them is 0; it leaves the active set, s is taken anew, and so on until
+// s > 0. gains[t] is c of pick t at the moment of the pick.
+struct MatchingPursuit {
+  struct Limits {
+    double ridge, threshold, least, floor, enough;
+  };
+  const float* delta;      // (sets, rows, classes)
+  const float* h;          // (sets, rows, width)
+  const double* target;    // (sets, rows)
+  const Limits* limits;    // (sets)
+  const int64_t* budgets;  // (sets), picks in total, at most `capacity`
+  uint8_t* taken;          // (sets, rows), changed; padding is taken from the start
+  double* correlations;    // (sets, rows), changed
+  double* columns;         // (sets, capacity, rows), changed: products of all rows with pick t
+  double* whitener;        // (sets, capacity, capacity), changed: the first rows, one for each active
+                           // row, are W with W'W = inverse of (Gram matrix + ridge), 0 elsewhere
+  int64_t* picks;          // (sets, capacity), changed, -1 after the last
+  double* gains;           // (sets, capacity), changed
+  double* weights;         // (sets, capacity), changed; active rows are those with a weight > 0
+  int64_t* made;           // (sets): steps made
+  int64_t sets, rows, classes, width, capacity, steps;
+};
+
 // ---- facility location --------------------------------------------------------------------------
 
 // For every candidate j: gains[j] = sum_i max(0, similarity[j][i] - coverage[i]) and
@@ -194,8 +227,8 @@ enum class Metric : int64_t { kPrecomputed = 0, kCosine = 1, kDot = 2, kEuclidea
 // Lazy greedy inside a block, exact.
 //
 // similarity holds float columns whose distance to the exact similarity is at most `error`. The
-// exact similarity of rows i and j is, in double from the features (dot = sum_k x_ik x_jk,
-// a, b = norms[i], norms[j], squared norms):
+// exact similarity of rows i and j is, in double from the features (dot = sum_k x_ik x_jk, with second
+// times 1 + sum_k y_ik y_jk of its rows y; a, b = norms[i], norms[j], squared norms):
 //   cosine     0.5 + 0.5 * dot * scale[i] * scale[j]        (scale: 1 / norm, 0 for a zero row)
 //   dot        dot
 //   euclidean  parameter - sqrt(D)
@@ -217,6 +250,7 @@ struct FacilityLocationBlock {
   const float* features;       // (sets, rows, width) or nullptr
   const double* scale;         // (sets, rows) or nullptr
   const double* norms;         // (sets, rows) or nullptr
+  const float* second;         // (sets, rows, second_width) or nullptr
   const int64_t* positions;    // (sets, block): the candidate's place among the rows of its set
   double* coverage;            // (sets, rows), changed; +inf for padding
   double* bounds;              // (sets, block), changed
@@ -231,7 +265,7 @@ struct FacilityLocationBlock {
   int64_t* picks;        // (sets, most)
   double* gains;         // (sets, most)
   int64_t* evaluations;  // (sets, 2): float evaluations, exact evaluations
-  int64_t sets, block, rows, width, most;
+  int64_t sets, block, rows, width, second_width, most;
 };
 
 // The same greedy over a sparse matrix held column by column (all values exact, CPU only):
@@ -247,6 +281,21 @@ struct FacilityLocationSparse {
   int64_t* picks;        // (budget)
   double* gains;         // (budget)
   int64_t* evaluations;  // (1)
+};
+
+// ---- DeepFool -----------------------------------------------------------------------------------
+
+// One candidate hyperplane a row, f(x) = 0 with normal w: w is the gradient of f = candidate logit -
+// predicted logit. Its distance is |f| / |w|: +inf where w = 0, NaN where w or f is not finite. Where
+//   distance < nearest * (1 - kTie):  nearest = distance,  step = max(|f|, least) / |w|^2 * w,
+// so that a tie stays with the candidate that came first. A NaN distance makes nearest NaN, which it stays.
+struct DeepfoolStep {
+  const float* normals;  // (rows, pixels): w
+  const double* values;  // (rows): f
+  double* nearest;       // (rows), changed; +inf at first
+  float* step;           // (rows, pixels), changed
+  double least;          // of |f|
+  int64_t rows, pixels;
 };
 
 }  // namespace fastcore

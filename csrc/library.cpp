@@ -281,6 +281,37 @@ std::tuple<Tensor, Tensor> herding(const Tensor& features, const Tensor& scale, 
 }
 
 template <class Backend>
+Tensor matching_pursuit(const Tensor& delta, const Tensor& h, const Tensor& target, const Tensor& limits,
+                        const Tensor& budgets, Tensor taken, Tensor correlations, Tensor columns,
+                        Tensor whitener, Tensor picks, Tensor gains, Tensor weights, int64_t steps) {
+  const Call call("matching_pursuit", delta);
+  const auto [sets, rows, classes] = call.sizes<3>("delta", delta);
+  const int64_t width = call.sizes<3>("h", h)[2], capacity = call.sizes<2>("picks", picks)[1];
+  MatchingPursuit args{};
+  const double* numbers;
+  BIND(delta, sets, rows, classes);
+  BIND(h, sets, rows, width);
+  BIND(target, sets, rows);
+  call.bind(numbers, "limits", limits, {sets, 5});
+  args.limits = reinterpret_cast<const MatchingPursuit::Limits*>(numbers);
+  BIND(budgets, sets);
+  BIND(taken, sets, rows);
+  BIND(correlations, sets, rows);
+  BIND(columns, sets, capacity, rows);
+  BIND(whitener, sets, capacity, capacity);
+  BIND(picks, sets, capacity);
+  BIND(gains, sets, capacity);
+  BIND(weights, sets, capacity);
+  call.check(steps >= 0, "steps must be at least 0, got ", steps);
+  check_budgets(call, budgets, args.budgets, sets, capacity);
+  Tensor made = call.make(args.made, {sets}, 0);
+  args.sets = sets, args.rows = rows, args.classes = classes, args.width = width, args.capacity = capacity;
+  args.steps = steps;
+  Backend::run(args, delta);
+  return made;
+}
+
+template <class Backend>
 std::tuple<Tensor, Tensor> coverage_gains(const Tensor& similarity, const Tensor& coverage, double margin) {
   const Call call("coverage_gains", similarity);
   const auto [sets, block, rows] = call.sizes<3>("similarity", similarity);
@@ -296,15 +327,17 @@ std::tuple<Tensor, Tensor> coverage_gains(const Tensor& similarity, const Tensor
 template <class Backend>
 std::tuple<Tensor, Tensor, Tensor> facility_location_block(
     const Tensor& similarity, std::optional<Tensor> features, std::optional<Tensor> scale,
-    std::optional<Tensor> norms, const Tensor& positions, Tensor coverage, Tensor bounds,
-    const Tensor& row_ids, const Tensor& budgets, const Tensor& outside, const Tensor& outside_row,
-    const Tensor& floor, double error, int64_t metric, double parameter, int64_t most) {
+    std::optional<Tensor> norms, std::optional<Tensor> second, const Tensor& positions, Tensor coverage,
+    Tensor bounds, const Tensor& row_ids, const Tensor& budgets, const Tensor& outside,
+    const Tensor& outside_row, const Tensor& floor, double error, int64_t metric, double parameter,
+    int64_t most) {
   const Call call("facility_location_block", similarity);
   const bool computed = metric != static_cast<int64_t>(Metric::kPrecomputed);
   call.check(0 <= metric && metric <= static_cast<int64_t>(Metric::kRbf), "metric must be 0 to 4, got ",
              metric);
   call.check(computed == (features && scale && norms) && computed == (features || scale || norms),
              "features, scale and norms are all given, or none for a precomputed similarity (metric 0)");
+  call.check(computed || !second, "second must be None where there are no features");
   FacilityLocationBlock args{};
   auto [picks, gains] = bind_block(call, args, row_ids, budgets, outside, outside_row, most);
   const int64_t sets = args.sets, block = args.block;
@@ -320,10 +353,27 @@ std::tuple<Tensor, Tensor, Tensor> facility_location_block(
     call.bind(args.scale, "scale", *scale, {sets, args.rows});
     call.bind(args.norms, "norms", *norms, {sets, args.rows});
   }
+  if (second) {
+    args.second_width = call.sizes<3>("second", *second)[2];
+    call.bind(args.second, "second", *second, {sets, args.rows, args.second_width});
+  }
   Tensor evaluations = call.make(args.evaluations, {sets, 2}, 0);
   args.error = error, args.metric = static_cast<Metric>(metric), args.parameter = parameter;
   Backend::run(args, similarity);
   return {picks, gains, evaluations};
+}
+
+template <class Backend>
+void deepfool_step(const Tensor& normals, const Tensor& values, Tensor nearest, Tensor step, double least) {
+  const Call call("deepfool_step", normals);
+  const auto [rows, pixels] = call.sizes<2>("normals", normals);
+  DeepfoolStep args{};
+  BIND(normals, rows, pixels);
+  BIND(values, rows);
+  BIND(nearest, rows);
+  BIND(step, rows, pixels);
+  args.least = least, args.rows = rows, args.pixels = pixels;
+  Backend::run(args, normals);
 }
 
 #ifndef FASTCORE_SIMT
@@ -389,12 +439,19 @@ FASTCORE_LIBRARY(FASTCORE_NAMESPACE, library) {
   library.def(
       "herding(Tensor features, Tensor scale, Tensor norms, Tensor mean, Tensor(a!) residual, "
       "Tensor(b!) taken, Tensor budgets, Tensor floor, int most) -> (Tensor, Tensor)");
+  library.def(
+      "matching_pursuit(Tensor delta, Tensor h, Tensor target, Tensor limits, Tensor budgets, "
+      "Tensor(a!) taken, Tensor(b!) correlations, Tensor(c!) columns, Tensor(d!) whitener, "
+      "Tensor(e!) picks, Tensor(f!) gains, Tensor(g!) weights, int steps) -> Tensor");
   library.def("coverage_gains(Tensor similarity, Tensor coverage, float margin) -> (Tensor, Tensor)");
   library.def(
       "facility_location_block(Tensor similarity, Tensor? features, Tensor? scale, Tensor? norms, "
-      "Tensor positions, Tensor(a!) coverage, Tensor(b!) bounds, Tensor row_ids, Tensor budgets, "
+      "Tensor? second, Tensor positions, Tensor(a!) coverage, Tensor(b!) bounds, Tensor row_ids, "
+      "Tensor budgets, "
       "Tensor outside, Tensor outside_row, Tensor floor, float error, int metric, float parameter, int most) "
       "-> (Tensor, Tensor, Tensor)");
+  library.def(
+      "deepfool_step(Tensor normals, Tensor values, Tensor(a!) nearest, Tensor(b!) step, float least) -> ()");
   library.def(
       "facility_location_sparse(Tensor offsets, Tensor indices, Tensor values, Tensor(a!) coverage, "
       "Tensor(b!) bounds, int budget, float floor) -> (Tensor, Tensor, Tensor)");

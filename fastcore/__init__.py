@@ -10,12 +10,27 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fastcore import signals
     from fastcore.api import select
+    from fastcore.gradients import LastLayerGradients
     from fastcore.registry import get_method, list_methods, method
     from fastcore.selection import Selection, load
+    from fastcore.signals import Dynamics, DynamicsRecorder, Signals
 
 __version__ = "0.1.0"
-__all__ = ["Selection", "get_method", "list_methods", "load", "method", "select"]
+__all__ = [
+    "Dynamics",
+    "DynamicsRecorder",
+    "LastLayerGradients",
+    "Selection",
+    "Signals",
+    "get_method",
+    "list_methods",
+    "load",
+    "method",
+    "select",
+    "signals",
+]
 
 _HOMES = {
     "select": "api",
@@ -24,10 +39,16 @@ _HOMES = {
     "get_method": "registry",
     "list_methods": "registry",
     "method": "registry",
+    "LastLayerGradients": "gradients",
+    "Dynamics": "signals",
+    "DynamicsRecorder": "signals",
+    "Signals": "signals",
 }
 
 
 def __getattr__(name: str) -> Any:
+    if name == "signals":
+        return importlib.import_module("fastcore.signals")
     if name not in _HOMES:
         raise AttributeError(f"module 'fastcore' has no attribute {name!r}")
     value = getattr(importlib.import_module(f"fastcore.{_HOMES[name]}"), name)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 import fastcore
-from fastcore import checks, inputs, ops, similarity
+from fastcore import checks, inputs, needs, ops
 from fastcore.assignment import assign
 from fastcore.budget import Partition, resolve_budget
 from fastcore.greedy.picks import Picks
@@ -32,6 +32,10 @@ def select(
     fraction: float | None = None,
     labels: Any = None,
     balance: bool | None = None,
+    model: Any = None,
+    dataset: Any = None,
+    validation: Any = None,
+    signal: str | None = None,
     metric: str | None = None,
     gamma: float | None = None,
     optimizer: str | None = None,
@@ -49,13 +53,23 @@ def select(
 
     Args:
         method: a name of ``list_methods()``.
-        data: (n, d) features of any array kind, which are read as float32, or an (n, n) matrix when metric
-            is "precomputed": entry [i, j] is how similar row j is to row i (how far, for k_center).
+        data: what the method looks at. (n, d) features of any array kind, which are read as float32, or an
+            (n, n) matrix when metric is "precomputed": entry [i, j] is how similar row j is to row i (how
+            far, for k_center). (n, C) probabilities, or (n,) norms or distances, for methods that score rows
+            by them. ``LastLayerGradients``; ``Signals`` of a network; ``Dynamics`` of a training run.
         k: number of picks, 1 to n.
         fraction: number of picks as a share of n in (0, 1]: ``fraction * n`` rounded half up, at least 1.
         labels: (n,) integers or strings. The picks are then shared between the classes in proportion to
-            their sizes, by largest remainder, and each class is its own ground set.
+            their sizes, by largest remainder, and each class is its own ground set. By default those of the
+            data set or of the Signals, where there are any.
         balance: False to ignore the labels in the choice; True to insist on labels.
+        model: a network, run over ``dataset`` (or ``data``) for just what the method needs; for grand, el2n
+            and deepfool a list of networks too, over which norms are averaged.
+        dataset: a torch ``Dataset`` or sequential ``DataLoader``, or (inputs, labels) tensors.
+        validation: rows whose loss counts, for glister and gradmatch: LastLayerGradients, a pair of them and
+            their labels, Signals, or with ``model`` a data set.
+        signal: "embeddings" or "gradients", where a network gives both and rows are compared; by default
+            what the method is defined on.
         metric: "cosine", "dot", "euclidean", "rbf" or "precomputed"; each method has its default.
         gamma: of rbf, exp(-gamma * distance^2); by default 1 / the mean squared distance.
         optimizer: of the submodular methods: "lazy" (exact, the default), "naive", "stochastic",
@@ -71,8 +85,8 @@ def select(
             $FASTCORE_BACKEND, or "auto". The picks are the same.
         memory: bytes that may be used beside the data.
         progress: True for a bar, False for none, None for one when the work is long, on a terminal.
-        **options: of the method: ``start`` of k_center, ``lam`` of graph_cut, ``ridge`` of log_det, and
-            ``epsilon`` and ``beta`` of the approximate optimizers.
+        **options: of the method, such as ``start`` of k_center or ``keep`` of a score, and with ``model``
+            those of ``signals.compute``: ``layer``, ``batch_size``, ``workers``, ``amp`` and ``keys``.
 
     Raises:
         ValueError, TypeError: naming the argument, the value it got and what it takes.
@@ -82,77 +96,111 @@ def select(
     start, peaks = time.perf_counter(), _peaks()
     chosen = get_method(method)
     named = {"optimizer": optimizer, "stop_at": stop_at}
-    options = _options(chosen, options | {name: value for name, value in named.items() if value is not None})
+    options |= {name: value for name, value in named.items() if value is not None}
+    extraction = {name: options.pop(name) for name in needs.EXTRACTION if name in options}
+    if model is None and (extraction or dataset is not None):
+        name = next(iter(extraction), "dataset")
+        raise ValueError(
+            f"{name} belongs to model=, got {name}={extraction.get(name, dataset)!r} without one"
+        )
+    options = _options(chosen, options)
+    signal_options = {name: options.pop(name) for name in chosen.signal_options}
     metric = _metric(chosen, metric, gamma)
     where = inputs.as_device(device)
     checks.choice("weights", weights, (None, "cluster"))
+    if weights is not None and not chosen.metrics:
+        raise ValueError(f"weights='cluster' counts the rows nearest to each pick: {method} compares no rows")
     checks.choice("balance", balance, (None, True, False))
     checks.choice("progress", progress, (None, True, False))
     seed = checks.whole("seed", seed, 0)
     memory = None if memory is None else checks.whole("memory", memory, 1)
+    run = {"device": where, "progress": progress, **extraction}
+    if model is not None:
+        if dataset is not None and data is not None:
+            raise ValueError("data and dataset are the same thing with model=: give one of them")
+        rows = data if dataset is None else dataset
+        data, found = needs.run(chosen, model, rows, signal, signal_options, run)
+        labels = found if labels is None else labels
     with _settings(backend):
-        table = _table(chosen, data, metric, where)
-        n = table.shape[0]
-        codes = _codes(labels, balance, n)
+        source = needs.Source(chosen, data, metric, where, signal)
+        n = source.n
+        labelled = _labels(source.labels if labels is None else labels, balance, n)
+        codes = None if labelled is None else labelled[0]
         sets = 1 if codes is None else int(codes.max()) + 1
-        taken = inputs.as_preselected(preselected, table, metric, sets)
-        taken_rows = taken if taken is not None and taken.ndim == 1 else None
+        taken = needs.preselected_of(preselected, source, sets)
+        taken_rows = taken if isinstance(taken, Tensor) and taken.ndim == 1 else None
         budget = resolve_budget(n, k, fraction, preselected=0 if taken_rows is None else len(taken_rows))
         if codes is None:
             partition = Partition.whole(n, budget)
         else:
             partition = Partition.by_label(codes, budget, preselected=taken_rows)
-        # A method that looks at no feature needs no view, and no native library is built for it.
-        looks = chosen.needs != "nothing" or weights is not None
-        ran_on = ops.active_backend(table.device) if looks or backend is not None else "reference"
-        view: Any = similarity.view(table, metric, gamma) if looks else None
+        held_out = needs.validation_of(chosen, validation, model, labelled, run)
+        clusters = weights is not None or chosen.weights == "cluster"
+        # A method that looks at no row needs no view, and no native library is built for it.
+        looks = bool(chosen.needs) or clusters or backend is not None
+        ran_on = ops.active_backend(source.device) if looks else "reference"
+        measured = {} if model is not None else signal_options
+        given = [source.meet(need, gamma, measured) for need in chosen.needs]
         with Progress(budget, method, progress) as bar:
             generator = torch.Generator(device="cpu").manual_seed(seed)
-            context = Context(generator, seed, taken, memory, bar)
-            picks = chosen.function(view, partition, context=context, **options)
-        indices, gains = _in_order(picks)
+            context = Context(generator, seed, taken, memory, bar, held_out)
+            picks = chosen.function(*given, partition, context=context, **options)
+        indices, places = _in_order(picks)
         _check_count(chosen, indices, partition, stop_at)
-        owners = assign(view, partition, indices, chosen.pairs).numpy() if weights else None
+        owners = None
+        if clusters:
+            view = given[0] if "similarity" in chosen.needs else source.meet("similarity", gamma, {})
+            owners = assign(view, partition, indices, chosen.pairs).numpy()
+        counted = _weights(picks, places, owners)
         info = {
             "method": method,
-            "options": options,
+            "options": options | signal_options,
             "metric": metric,
             "gamma": gamma,
             "pairs": chosen.pairs,
+            "signal": source.signal,
             "n": n,
             "k": len(indices),
             "budget": budget,
             "balanced": codes is not None,
             "preselected": 0 if taken is None else len(taken),
+            "validation": 0 if held_out is None else held_out.gradients.n,
             "seed": seed,
-            "device": str(table.device),
+            "device": str(source.device),
             "backend": ran_on,
             "stopped_early": len(indices) < budget,
             **picks.info,
             "seconds": time.perf_counter() - start,
-            "peak_bytes": _peaks()[str(table.device)] - peaks.get(str(table.device), 0),
+            "peak_bytes": _peaks()[str(source.device)] - peaks.get(str(source.device), 0),
             "versions": _versions(),
         }
     return Selection(
         indices=indices.numpy(),
-        gains=None if chosen.order == "random" else gains.numpy(),
-        weights=None if owners is None else np.bincount(owners, minlength=len(indices)).astype(np.float64),
+        gains=None if chosen.order == "random" else picks.gains.cpu()[places].numpy(),
+        scores=None if picks.scores is None else picks.scores.cpu().numpy(),
+        weights=counted,
         info=info,
         _origin=Origin.of(data, codes, owners),
     )
 
 
 def _options(method: Method, given: dict[str, Any]) -> dict[str, Any]:
+    takes = method.options | method.signal_options
     for name, value in given.items():
-        if name not in method.options:
+        if name not in takes:
             others = methods_taking(name)
             where = f" ({', '.join(others)} {'does' if len(others) == 1 else 'do'})" if others else ""
-            takes = f"its options are {', '.join(method.options)}" if method.options else "it has no options"
-            raise TypeError(f"{method.name} does not take {name}={value!r}{where}; {takes}")
-    return method.options | given
+            has = f"its options are {', '.join(takes)}" if takes else "it has no options"
+            raise TypeError(f"{method.name} does not take {name}={value!r}{where}; {has}")
+    return takes | given
 
 
-def _metric(method: Method, metric: str | None, gamma: Any) -> str:
+def _metric(method: Method, metric: str | None, gamma: Any) -> str | None:
+    if not method.metrics:
+        for name, value in (("metric", metric), ("gamma", gamma)):
+            if value is not None:
+                raise ValueError(f"{method.name} compares no rows: it takes no {name}, got {name}={value!r}")
+        return None
     chosen = method.metrics[0] if metric is None else metric
     checks.choice(f"metric of {method.name}", chosen, method.metrics)
     if gamma is not None:
@@ -162,31 +210,27 @@ def _metric(method: Method, metric: str | None, gamma: Any) -> str:
     return chosen
 
 
-def _table(method: Method, data: Any, metric: str, device: torch.device | None) -> Tensor:
-    if metric != "precomputed":
-        return inputs.as_features(data, device)
-    table = inputs.as_matrix(data, device, method.pairs)
-    if table.layout != torch.strided and not method.sparse:
-        raise TypeError(
-            f"{method.name} needs a dense matrix, got a sparse one: use data.toarray() or to_dense()"
-        )
-    return table
-
-
-def _codes(labels: Any, balance: bool | None, n: int) -> Tensor | None:
-    """Class of every row, or None for one ground set."""
+def _labels(labels: Any, balance: bool | None, n: int) -> tuple[Tensor, np.ndarray] | None:
+    """Class code of every row and the classes, or None for one ground set."""
     if labels is None:
         if balance:
             raise ValueError("balance=True needs labels, got labels=None")
         return None
-    codes, _ = inputs.as_labels(labels, n)
-    return None if balance is False else codes
+    codes, classes = inputs.as_labels(labels, n)
+    return None if balance is False else (codes, classes)
 
 
-def _in_order(picks: Picks) -> tuple[Tensor, Tensor]:
-    """Row numbers and gains of all picks: the first of every ground set, then the second, and so on."""
-    rows, gains = picks.rows.cpu().T.reshape(-1), picks.gains.cpu().T.reshape(-1)
-    return rows[rows >= 0], gains[rows >= 0]
+def _in_order(picks: Picks) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """Row numbers of all picks, the first of every ground set, then the second, and their places in ``picks``."""
+    rows = picks.rows.cpu().T
+    step, group = (rows >= 0).nonzero(as_tuple=True)
+    return rows[step, group], (group, step)
+
+
+def _weights(picks: Picks, places: tuple[Tensor, Tensor], owners: np.ndarray | None) -> np.ndarray | None:
+    if owners is not None:
+        return np.bincount(owners, minlength=len(places[0])).astype(np.float64)
+    return None if picks.weights is None else picks.weights.cpu()[places].numpy()
 
 
 def _check_count(method: Method, indices: Tensor, partition: Partition, stop_at: float | None) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fastcore.budget import Partition
-from fastcore.similarity import FeatureSimilarity, Similarity
+from fastcore.similarity import RowSimilarity, Similarity
 
 _TIE = 1e-12
 _TILE = 1024
@@ -63,11 +63,11 @@ def _closeness(view: Similarity, rows: Tensor, picks: Tensor, pairs: str) -> tup
     the square root nor the exponential blurs near-duplicates or makes far picks look equal. The blur of a
     pair is the sum of that of its row and of its pick.
     """
-    if isinstance(view, FeatureSimilarity) and view.metric in ("euclidean", "rbf"):
+    if isinstance(view, RowSimilarity) and view.metric in ("euclidean", "rbf"):
         norms, pick_norms = view.norms[rows], view.norms[picks]
-        products = view.features[rows].double() @ view.features[picks].double().T
-        blur = 1e-15 * view.features.shape[1] ** 0.5
+        products = view.products(picks, rows)
+        blur = 1e-15 * sum(factor.shape[1] ** 0.5 for factor in view.factors)
         return products.mul_(2).sub_(norms[:, None]).sub_(pick_norms), blur * norms, blur * pick_norms
     columns = view.columns(picks, rows)
-    farther = pairs == "distance" and not isinstance(view, FeatureSimilarity)
+    farther = pairs == "distance" and not isinstance(view, RowSimilarity)
     return (-columns if farther else columns), 0.0, 0.0

@@ -74,6 +74,31 @@ def read_array(path: str | os.PathLike[str], key: str | None = None) -> Any:
         raise ValueError(f"cannot read {source}: {reason}") from error
 
 
+def array_names(path: str | os.PathLike[str]) -> set[str]:
+    """Names of the arrays in an .npz or .safetensors file; none for other kinds. Raises like ``read_array``."""
+    source, names = Path(path), set[str]()
+    ending = source.suffix.lower()
+    try:
+        if ending == ".npz":
+            with np.load(source, allow_pickle=False) as archive:
+                names = set(archive.files)
+        elif ending == ".safetensors":
+            with open(source, "rb"):
+                pass  # a missing or unreadable file is an OSError, whatever the reader makes of it
+            from safetensors import safe_open
+
+            with safe_open(str(source), framework="pt") as tensors:
+                names = set(tensors.keys())
+    except (OSError, MemoryError):
+        raise
+    except ImportError as error:
+        raise ValueError(f"cannot read {source}: {error.name} is not installed") from error
+    except Exception as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise ValueError(f"cannot read {source}: {reason}") from error
+    return names
+
+
 class _WrongKeyError(ValueError):
     """A file with several arrays was read without saying which, or with a name it does not have."""
 

@@ -26,7 +26,7 @@ def as_features(data: Any, device: Any = None, name: str = "data") -> Tensor:
     other dtypes are rounded to float32. Raises TypeError for other kinds and dtypes, ValueError for a wrong
     shape, for NaN and infinity, and for a row with a norm above 1e18.
     """
-    table = _as_tensor(data, name)
+    table = as_tensor(data, name)
     if table.layout != torch.strided:
         raise TypeError(f"{name} is sparse: sparse input needs metric='precomputed'")
     if table.ndim != 2:
@@ -51,7 +51,7 @@ def as_matrix(data: Any, device: Any = None, pairs: str = "similarity") -> Tenso
     Takes what ``as_features`` takes, and scipy and torch sparse matrices (any layout). Raises like it, and
     ValueError for a matrix that is not square or for a negative distance.
     """
-    matrix = _from_scipy(data) if _is_scipy_sparse(data) else _as_tensor(data, "data")
+    matrix = _from_scipy(data) if _is_scipy_sparse(data) else as_tensor(data, "data")
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
         raise ValueError(
             f"metric='precomputed' needs a square {pairs} matrix, got data of shape {tuple(matrix.shape)}"
@@ -73,6 +73,35 @@ def as_matrix(data: Any, device: Any = None, pairs: str = "similarity") -> Tenso
     if pairs == "distance" and values.numel() and float(values.min()) < 0:
         raise ValueError(f"data must hold distances of at least 0, got {float(values.min())}")
     return values if matrix.layout == torch.strided else matrix
+
+
+def as_probabilities(data: Any, device: Any = None, name: str = "data") -> Tensor:
+    """Probabilities (n, C) whose rows sum to 1: float64 where they were given so, otherwise float32.
+
+    Takes and raises what ``as_features`` does, and ValueError for an entry outside [0, 1] or a row whose sum
+    is off by more than 1e-3.
+    """
+    given = as_tensor(data, name)
+    rows = as_features(given, device, name)
+    off = ((rows < 0) | (rows > 1)).any(1) | ((rows.double().sum(1) - 1).abs() > 1e-3)
+    if bool(off.any()):
+        row = int(off.nonzero()[0])
+        raise ValueError(
+            f"{name} must hold probabilities, rows in [0, 1] that sum to 1, got sum "
+            f"{float(rows[row].double().sum()):.6g} at row {row}: of logits make Signals(logits=...)"
+        )
+    return given.to(rows.device).contiguous() if given.dtype == torch.float64 else rows
+
+
+def as_values(data: Any, device: Any = None, name: str = "data") -> Tensor:
+    """One number a row, (n,) float64; infinity is allowed, NaN is not."""
+    values = as_tensor(data, name)
+    if values.ndim != 1 or len(values) == 0:
+        raise ValueError(f"{name} must have shape (rows,), one number a row, got {tuple(values.shape)}")
+    values = values.to(values.device if device is None else device, torch.float64)
+    if bool(values.isnan().any()):
+        raise ValueError(f"{name} must not hold NaN, got it at row {int(values.isnan().nonzero()[0])}")
+    return values
 
 
 def as_labels(labels: Any, n: int) -> tuple[Tensor, np.ndarray]:
@@ -113,37 +142,21 @@ def as_labels(labels: Any, n: int) -> tuple[Tensor, np.ndarray]:
     return torch.from_numpy(codes.astype(np.int64, copy=False)), classes
 
 
-def as_preselected(preselected: Any, table: Tensor, metric: str, sets: int) -> Tensor | None:
-    """Row numbers (p,) int64 on the CPU, or outside features (p, d) float32, or None when there are none."""
-    if preselected is None or (hasattr(preselected, "__len__") and len(preselected) == 0):
-        return None
-    given = _as_tensor(preselected, "preselected")
-    if given.ndim == 2:
-        if metric == "precomputed":
-            raise ValueError("preselected must be row numbers when metric='precomputed', got a 2-D array")
-        if sets > 1:
-            raise ValueError(
-                f"preselected features need one ground set, got {sets} classes: "
-                "use row numbers or balance=False"
-            )
-        outside = as_features(given, table.device, "preselected")
-        if outside.shape[1] != table.shape[1]:
-            raise ValueError(
-                f"preselected features must have {table.shape[1]} columns like data, got {outside.shape[1]}"
-            )
-        return outside
+def as_rows(rows: Any, n: int, name: str) -> Tensor:
+    """Different row numbers of n rows, (p,) int64 on the CPU."""
+    given = as_tensor(rows, name)
     if given.ndim != 1:
-        raise ValueError(f"preselected must be row numbers or 2-D features, got shape {tuple(given.shape)}")
+        raise ValueError(f"{name} must be row numbers or 2-D features, got shape {tuple(given.shape)}")
     if given.is_floating_point() or given.dtype == torch.bool:
-        raise TypeError(f"preselected must be integer row numbers or 2-D features, got dtype {given.dtype}")
-    rows, n = given.long().cpu(), table.shape[0]
-    outside_range = rows[(rows < 0) | (rows >= n)]
+        raise TypeError(f"{name} must be integer row numbers or 2-D features, got dtype {given.dtype}")
+    numbers = given.long().cpu()
+    outside_range = numbers[(numbers < 0) | (numbers >= n)]
     if len(outside_range):
-        raise ValueError(f"preselected rows must be between 0 and {n - 1}, got {int(outside_range[0])}")
-    values, counts = torch.unique(rows, return_counts=True)
-    if len(values) != len(rows):
-        raise ValueError(f"preselected rows must be unique, got {int(values[counts > 1][0])} more than once")
-    return rows
+        raise ValueError(f"{name} rows must be between 0 and {n - 1}, got {int(outside_range[0])}")
+    values, counts = torch.unique(numbers, return_counts=True)
+    if len(values) != len(numbers):
+        raise ValueError(f"{name} rows must be unique, got {int(values[counts > 1][0])} more than once")
+    return numbers
 
 
 def as_device(device: Any) -> torch.device | None:
@@ -172,7 +185,7 @@ def _is_missing(value: Any) -> bool:
     )
 
 
-def _as_tensor(data: Any, name: str) -> Tensor:
+def as_tensor(data: Any, name: str) -> Tensor:
     """``data`` as a real tensor of any shape, dtype and device, sharing memory where that is possible."""
     if isinstance(data, Tensor):
         tensor = data.detach()

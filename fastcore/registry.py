@@ -12,7 +12,23 @@ from typing import Any
 
 import torch
 
+from fastcore import checks
+from fastcore.gradients import LastLayerGradients
+
 _methods: dict[str, Method] = {}
+
+
+@dataclass(frozen=True, eq=False)
+class Validation:
+    """Gradients of validation rows.
+
+    Attributes:
+        gradients: of m rows, by the same layer as those of the data.
+        groups: (m,) int64 on the CPU, the ground set that each row speaks for; zeros when there is one.
+    """
+
+    gradients: LastLayerGradients
+    groups: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -23,16 +39,30 @@ class Context:
         generator: source of randomness, on the CPU, seeded with ``seed``.
         seed: the seed of the selection.
         preselected: rows that are in the coreset already: (p,) int64 row numbers on the CPU, or (p, d)
-            float32 features of rows outside the data (one ground set only), or None.
+            float32 features (or gradients) of rows outside the data (one ground set only), or None.
         memory: bytes an engine may use beside the data, or None for its own choice.
         progress: to be told of every so many picks.
+        validation: gradients of validation rows, for a method that takes them, or None.
     """
 
     generator: torch.Generator
     seed: int
-    preselected: torch.Tensor | None
+    preselected: Any
     memory: int | None
     progress: Any
+    validation: Validation | None = None
+
+
+NEEDS = (
+    "similarity",
+    "features",
+    "probabilities",
+    "gradients",
+    "dynamics",
+    "error_norms",
+    "gradient_norms",
+    "boundary_distances",
+)
 
 
 @dataclass(frozen=True)
@@ -41,9 +71,18 @@ class Method:
 
     Attributes:
         name: the name ``select`` knows it by.
-        function: called as ``function(view, partition, *, context, **options)``, returns the picks.
-        needs: what it looks at: "features", or "nothing" but the number of rows.
+        function: called as ``function(*needed, partition, *, context, **options)``, returns the picks.
+        needs: what it looks at, one positional argument each: "similarity" is a view of pairs of rows under
+            a metric, "features" (n, d) and "probabilities" (n, C) tensors, "gradients" LastLayerGradients,
+            "dynamics" a record of training, and "error_norms", "gradient_norms" and "boundary_distances"
+            (n,) float64. Without needs it sees nothing but the number of rows.
+        signal: where a network gives both, whether similarities are those of its "embeddings" or of its
+            last-layer "gradients".
+        signal_options: options of ``select`` that say how what it needs is computed, and their defaults.
+        validation: whether it takes validation rows: "no", "optional" or "required".
         order: what the order of the picks means: "greedy", "score" or "random".
+        hard: of a score, the end where the hard rows are: "high" or "low"; otherwise None.
+        weights: whether picks are weighted: "none", "cluster" (by the rows each stands for) or "own".
         prefix: whether the first j picks are the selection for a budget of j.
         metrics: the metrics it takes; the first one is its default.
         pairs: whether a precomputed matrix holds a "similarity" or a "distance".
@@ -56,8 +95,13 @@ class Method:
 
     name: str
     function: Callable[..., Any]
-    needs: str
+    needs: tuple[str, ...]
+    signal: str
+    signal_options: dict[str, Any]
+    validation: str
     order: str
+    hard: str | None
+    weights: str
     prefix: bool
     metrics: tuple[str, ...]
     pairs: str
@@ -71,10 +115,15 @@ class Method:
 def method(
     name: str,
     *,
-    needs: str = "features",
+    needs: tuple[str, ...] = ("similarity",),
+    signal: str = "embeddings",
+    signal_options: dict[str, Any] | None = None,
+    validation: str = "no",
     order: str = "greedy",
+    hard: str | None = None,
+    weights: str = "none",
     prefix: bool = True,
-    metrics: tuple[str, ...] = ("cosine", "dot", "euclidean", "rbf", "precomputed"),
+    metrics: tuple[str, ...] | None = None,
     pairs: str = "similarity",
     sparse: bool = False,
     cost: str = "",
@@ -83,8 +132,12 @@ def method(
     """Registers the decorated function as the method ``name``; see ``Method`` for the arguments.
 
     The keyword-only parameters of the function, other than ``context``, are the options of the method.
-    Raises ValueError when the name is taken.
+    Raises ValueError when the name is taken or a need is unknown.
     """
+    for need in needs:
+        checks.choice(f"needs of {name}", need, NEEDS)
+    if metrics is None:
+        metrics = ("cosine", "dot", "euclidean", "rbf", "precomputed") if "similarity" in needs else ()
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         if name in _methods:
@@ -97,9 +150,24 @@ def method(
             for parameter in inspect.signature(function).parameters.values()
             if parameter.kind is inspect.Parameter.KEYWORD_ONLY and parameter.name != "context"
         }
-        summary = (inspect.getdoc(function) or "").partition("\n")[0]
         _methods[name] = Method(
-            name, function, needs, order, prefix, metrics, pairs, sparse, cost, paper, options, summary
+            name=name,
+            function=function,
+            needs=needs,
+            signal=signal,
+            signal_options=dict(signal_options or {}),
+            validation=validation,
+            order=order,
+            hard=hard,
+            weights=weights,
+            prefix=prefix,
+            metrics=metrics,
+            pairs=pairs,
+            sparse=sparse,
+            cost=cost,
+            paper=paper,
+            options=options,
+            summary=(inspect.getdoc(function) or "").partition("\n")[0],
         )
         return function
 
@@ -126,7 +194,11 @@ def get_method(name: str) -> Method:
 
 def methods_taking(option: str) -> list[str]:
     """Names of the methods that take this option."""
-    return [name for name in list_methods() if option in _methods[name].options]
+    return [
+        name
+        for name in list_methods()
+        if option in _methods[name].options or option in _methods[name].signal_options
+    ]
 
 
 def _discover() -> None:

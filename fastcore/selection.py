@@ -19,6 +19,7 @@ from fastcore import inputs
 from fastcore.assignment import assign
 from fastcore.budget import Partition
 from fastcore.files import write_atomic
+from fastcore.gradients import LastLayerGradients
 from fastcore.numerics import full_precision
 from fastcore.similarity import view
 
@@ -108,17 +109,23 @@ class Selection:
         and after ``load``, pass the features again, and the labels of a balanced selection.
         """
         origin, info = self._origin, self.info
+        if info["metric"] is None:
+            raise ValueError(f"{info['method']} compares no rows: it has no assignments")
         if features is None and origin is not None and origin.owners is not None:
             return np.array(origin.owners)
         data = features if features is not None or origin is None else origin.data()
         if data is None:
             raise ValueError("the features of this selection are gone: pass them, assignments(features)")
         with full_precision():
-            if info["metric"] == "precomputed":
+            # Signals hold what rows were compared by under its name.
+            data = getattr(data, info.get("signal") or "", data)
+            if isinstance(data, LastLayerGradients):
+                table: Any = data
+            elif info["metric"] == "precomputed":
                 table = inputs.as_matrix(data, pairs=info["pairs"])
             else:
                 table = inputs.as_features(data, name="features")
-            n = table.shape[0]
+            n = len(table) if isinstance(table, LastLayerGradients) else table.shape[0]
             if n != info["n"]:
                 raise ValueError(f"features must have the {info['n']} rows of the selection, got {n}")
             partition = Partition.whole(n, 0)
@@ -132,7 +139,9 @@ class Selection:
                     )
                 partition = Partition.by_label(codes, 0)
             picks = torch.from_numpy(self.indices)
-            return assign(view(table, info["metric"]), partition, picks, info["pairs"]).numpy()
+            return assign(
+                view(table, info["metric"], info.get("gamma")), partition, picks, info["pairs"]
+            ).numpy()
 
     def subset(self, dataset: Any) -> Subset[Any]:
         """The chosen items of a map-style ``dataset``, as a ``torch.utils.data.Subset`` in pick order."""

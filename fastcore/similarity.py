@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any, TypeVar
+
 import torch
 from torch import Tensor
 
+from fastcore.gradients import LastLayerGradients
 from fastcore.ops.facility_location_block import (
     COSINE,
     DOT,
@@ -12,56 +15,62 @@ from fastcore.ops.facility_location_block import (
     PRECOMPUTED,
     RBF,
     SAME,
+    inner_products,
     similarity_of_products,
 )
 from fastcore.ops.project import project
 from fastcore.ops.squared_norms import squared_norms
 from fastcore.ops.weighted_sum import weighted_sum
 
+Outside = Tensor | LastLayerGradients
+"""Rows outside the data: features (m, d), or m gradients."""
+
 METRICS = {"cosine": COSINE, "dot": DOT, "euclidean": EUCLIDEAN, "rbf": RBF, "precomputed": PRECOMPUTED}
 
 
-class FeatureSimilarity:
-    """Similarity of feature rows under a metric, in float64 where it is asked for.
+class RowSimilarity:
+    """Similarity of rows with an inner product under a metric, in float64 where it is asked for.
 
     cosine is (1 + cos) / 2, where a zero row has cos = 0 with every row; dot the inner product; euclidean
     c - distance with c = 2 * the largest distance to the mean; rbf exp(-gamma * distance^2), where 1 / gamma
     is the mean squared distance of two rows unless it is given.
 
     Attributes:
-        features: (n, d) float32, contiguous.
+        factors: the arrays (n, width) float32, contiguous, that `inner_products` reads.
         norms: (n,) float64 squared norms.
         scale: (n,) float64 factors that make rows unit vectors (cosine; 0 for a zero row), otherwise ones.
         parameter: c of euclidean, gamma of rbf, otherwise 0.
     """
 
-    def __init__(self, features: Tensor, metric: str = "cosine", gamma: float | None = None) -> None:
-        self.features, self.metric = features, metric
-        self.norms = squared_norms(features[None])[0]
-        self.scale = torch.ones_like(self.norms)
-        if metric == "cosine":
-            self.scale = torch.where(self.norms > 0, self.norms.rsqrt(), 0.0)
+    def __init__(self, factors: tuple[Tensor, ...], norms: Tensor, metric: str, gamma: float | None) -> None:
+        self.factors, self.norms, self.metric = factors, norms, metric
+        self.scale = self._scale(norms)
         self.parameter = 0.0
         if metric in ("euclidean", "rbf"):
-            mean = weighted_sum(features[None], torch.full_like(self.norms, 1 / self.n)[None])
+            length, along = self._mean()
             if metric == "euclidean":
                 # No two rows are farther apart than twice the largest distance to the mean.
-                sums = self.norms + mean.square().sum()
-                squared = sums - 2 * project(features[None], mean)[0]
+                sums = self.norms + length
+                squared = sums - 2 * along
                 self.parameter = 2.0 * float(torch.where(squared < SAME * sums, 0.0, squared).max().sqrt())
             else:
-                spread = 2.0 * float(self.norms.mean() - mean.square().sum())
+                spread = 2.0 * float(self.norms.mean() - length)
                 self.parameter = gamma if gamma is not None else 1.0 / spread if spread > 0 else 1.0
 
     @property
     def n(self) -> int:
         """Number of rows."""
-        return len(self.features)
+        return len(self.norms)
 
     @property
     def device(self) -> torch.device:
-        """Where the features are."""
-        return self.features.device
+        """Where the rows are."""
+        return self.norms.device
+
+    @property
+    def width(self) -> int:
+        """Numbers that a row is made of."""
+        return sum(factor.shape[1] for factor in self.factors)
 
     def diagonal(self) -> Tensor:
         """(n,) float64 similarity of every row with itself."""
@@ -71,31 +80,112 @@ class FeatureSimilarity:
             return torch.where(self.norms > 0, 1.0, 0.5).to(torch.float64)
         return torch.full_like(self.norms, self.parameter if self.metric == "euclidean" else 1.0)
 
+    def products(self, picks: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Inner products (rows, picks) in float64 of `rows` (all by default) with `picks`, both row numbers."""
+        return self._against([factor[picks].double() for factor in self.factors], None, rows)
+
     def columns(self, picks: Tensor, rows: Tensor | None = None) -> Tensor:
         """Similarity (rows, picks) in float64 of `rows` (all by default) with `picks`, both row numbers."""
-        side = self.features[picks].double(), self.scale[picks], self.norms[picks]
-        return self._against(*side, rows)
+        others = [factor[picks].double() for factor in self.factors]
+        return self._against(others, (self.scale[picks], self.norms[picks]), rows)
 
-    def external(self, features: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Similarity (rows, m) in float64 of `rows` (all by default) with m outside rows (m, d)."""
-        x = features.to(self.device, torch.float64)
-        norms = x.square().sum(-1)
-        scale = (
+    def external(self, rows: Any, among: Tensor | None = None) -> Tensor:
+        """Similarity (rows, m) in float64 of the rows `among` (all by default) with m outside `rows`."""
+        raise NotImplementedError
+
+    def of(self, rows: Any) -> RowSimilarity:
+        """A view of outside rows with the metric and the parameter of this one."""
+        raise NotImplementedError
+
+    def _mean(self) -> tuple[Tensor, Tensor]:
+        """The squared norm of the mean row, and the inner products (n,) of all rows with it."""
+        raise NotImplementedError
+
+    def _scale(self, norms: Tensor) -> Tensor:
+        return (
             torch.where(norms > 0, norms.rsqrt(), 0.0) if self.metric == "cosine" else torch.ones_like(norms)
         )
-        return self._against(x, scale, norms, rows)
 
-    def _against(self, x: Tensor, scale: Tensor, norms: Tensor, rows: Tensor | None) -> Tensor:
-        mine = (self.features, self.scale, self.norms)
-        ours, our_scale, our_norms = mine if rows is None else (part[rows] for part in mine)
-        out = torch.empty(len(ours), len(x), dtype=torch.float64, device=self.device)
-        tile = max(1, (16 << 20) // (8 * ours.shape[1]))
-        for start in range(0, len(ours), tile):
-            stop = start + tile
-            sides = (our_scale[start:stop], our_norms[start:stop]), (scale, norms)
-            products = ours[start:stop].double() @ x.T
-            out[start:stop] = similarity_of_products(products, *sides, METRICS[self.metric], self.parameter)
+    def _external(self, others: list[Tensor], norms: Tensor, rows: Tensor | None) -> Tensor:
+        return self._against(others, (self._scale(norms), norms), rows)
+
+    def _against(
+        self, others: list[Tensor], side: tuple[Tensor, Tensor] | None, rows: Tensor | None
+    ) -> Tensor:
+        """Similarity of `rows` with rows of these factors, scales and norms; inner products without a side."""
+        ours, scale, norms = self.factors, self.scale, self.norms
+        if rows is not None:
+            ours, scale, norms = tuple(factor[rows] for factor in ours), scale[rows], norms[rows]
+        out = torch.empty(len(norms), len(others[0]), dtype=torch.float64, device=self.device)
+        tile = max(1, (16 << 20) // (8 * self.width))
+        for start in range(0, len(out), tile):
+            part = slice(start, start + tile)
+            products = inner_products([factor[part].double() for factor in ours], others)
+            if side is not None:
+                own = scale[part], norms[part]
+                products = similarity_of_products(products, own, side, METRICS[self.metric], self.parameter)
+            out[part] = products
         return out
+
+
+class FeatureSimilarity(RowSimilarity):
+    """Similarity of feature rows: see RowSimilarity.
+
+    Attributes:
+        features: (n, d) float32, contiguous.
+    """
+
+    def __init__(self, features: Tensor, metric: str = "cosine", gamma: float | None = None) -> None:
+        self.features = features
+        super().__init__((features,), squared_norms(features[None])[0], metric, gamma)
+
+    def _mean(self) -> tuple[Tensor, Tensor]:
+        mean = weighted_sum(self.features[None], torch.full_like(self.norms, 1 / self.n)[None])
+        return mean.square().sum(), project(self.features[None], mean)[0]
+
+    def external(self, rows: Tensor, among: Tensor | None = None) -> Tensor:
+        """Similarity (rows, m) in float64 of rows `among` (all by default) with m outside `rows` (m, d)."""
+        x = rows.to(self.device, torch.float64)
+        return self._external([x], x.square().sum(-1), among)
+
+    def of(self, rows: Tensor) -> FeatureSimilarity:
+        """A view of outside rows (m, d) with the metric and the parameter of this one."""
+        return _alike(self, FeatureSimilarity(rows.to(self.device).float().contiguous(), self.metric))
+
+
+class GradientSimilarity(RowSimilarity):
+    """Similarity of last-layer gradients, from their factors: see RowSimilarity and LastLayerGradients.
+
+    <g_i, g_j> = <delta_i, delta_j> (1 + <h_i, h_j>) is all that is computed of a pair. The mean of the
+    gradients is one C x (D + 1) matrix.
+    """
+
+    def __init__(
+        self, gradients: LastLayerGradients, metric: str = "cosine", gamma: float | None = None
+    ) -> None:
+        self.gradients = gradients
+        super().__init__((gradients.delta, gradients.h), gradients.squared_norms(), metric, gamma)
+
+    def _mean(self) -> tuple[Tensor, Tensor]:
+        mean = self.gradients.weighted_sum(torch.full_like(self.norms, 1 / self.n))
+        return mean.square().sum(), self.gradients.project(mean)
+
+    def external(self, rows: LastLayerGradients, among: Tensor | None = None) -> Tensor:
+        """Similarity (rows, m) in float64 of rows `among` (all by default) with m outside gradients."""
+        others = rows.to(self.device)
+        return self._external([others.delta.double(), others.h.double()], others.squared_norms(), among)
+
+    def of(self, rows: LastLayerGradients) -> GradientSimilarity:
+        """A view of outside gradients with the metric and the parameter of this one."""
+        return _alike(self, GradientSimilarity(rows.to(self.device), self.metric))
+
+
+_View = TypeVar("_View", bound=RowSimilarity)
+
+
+def _alike(view: RowSimilarity, other: _View) -> _View:
+    other.parameter = view.parameter
+    return other
 
 
 class DenseSimilarity:
@@ -168,11 +258,13 @@ class SparseSimilarity:
         return out if rows is None else out[rows]
 
 
-Similarity = FeatureSimilarity | DenseSimilarity | SparseSimilarity
+Similarity = FeatureSimilarity | GradientSimilarity | DenseSimilarity | SparseSimilarity
 
 
-def view(data: Tensor, metric: str = "cosine", gamma: float | None = None) -> Similarity:
-    """The view of `data` under `metric`: features (n, d), or an n x n matrix when metric is "precomputed"."""
+def view(data: Tensor | LastLayerGradients, metric: str = "cosine", gamma: float | None = None) -> Similarity:
+    """The view of `data` under `metric`: features (n, d), gradients, or an n x n matrix for "precomputed"."""
+    if isinstance(data, LastLayerGradients):
+        return GradientSimilarity(data, metric, gamma)
     if metric != "precomputed":
         return FeatureSimilarity(data, metric, gamma)
     return DenseSimilarity(data) if data.layout == torch.strided else SparseSimilarity(data)

@@ -14,13 +14,15 @@ PACKAGE = ROOT / "fastcore"
 
 # From the bottom up. A module may import from lines above its own, and a package from itself.
 LAYERS = [
-    ["checks", "files", "memory", "numerics", "progress"],
-    ["ops"],
-    ["similarity"],
-    ["budget", "inputs"],
+    ["checks", "files", "inputs", "memory", "numerics", "progress"],
+    ["gradients", "ops"],
+    ["divergence", "similarity"],
+    ["budget"],
     ["assignment", "greedy"],
     ["registry", "selection"],
     ["methods"],
+    ["signals"],
+    ["needs"],
     ["api"],
     ["__init__"],
     ["demo", "doctor"],

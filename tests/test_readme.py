@@ -1,10 +1,8 @@
-"""The README is true: its examples run, its commands exist, its table is what the registry says.
-
-Run as a script, this file writes the table of methods into the README.
-"""
+"""The README is true: its examples run, its commands exist, its table and the pages are what the registry says."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shlex
@@ -20,7 +18,6 @@ import fastcore
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-TABLE = re.compile(r"(<!-- methods:.*?-->\n)(.*?)(<!-- /methods -->)", re.DOTALL)
 
 
 def blocks(language: str, text: str | None = None) -> list[str]:
@@ -28,19 +25,13 @@ def blocks(language: str, text: str | None = None) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", text or README.read_text(), re.DOTALL | re.MULTILINE)
 
 
-def table() -> str:
-    """The table of methods in Markdown, from the registry."""
-    lines = ["| method | what it picks | options | metrics, the default first | prefix | time |"]
-    lines.append("|---|---|---|---|---|---|")
-    papers = []
-    for name in fastcore.list_methods():
-        method = fastcore.get_method(name)
-        options = ", ".join(f"`{option}`" for option in method.options if option not in {"epsilon", "beta"})
-        cells = [f"`{name}`", method.summary.rstrip("."), options or "–", ", ".join(method.metrics)]
-        lines.append(f"| {' | '.join([*cells, 'yes' if method.prefix else 'no', method.cost])} |")
-        if method.paper:
-            papers.append(f"- `{name}`: {method.paper}")
-    return "\n".join([*lines, "", "Papers:", "", *papers]) + "\n"
+def generated() -> dict[Path, str]:
+    """What docs/generate.py would write."""
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.files()
 
 
 @pytest.fixture
@@ -52,12 +43,26 @@ def data(digits, monkeypatch, tmp_path) -> dict[str, object]:
     monkeypatch.chdir(tmp_path)
     np.save("features.npy", small)
     np.save("labels.npy", labels[:300])
+    np.savez("gradients.npz", delta=small[:, :10], h=small[:, 10:])
+    tensors = torch.tensor(features), torch.tensor(labels).long()
+    train, test = (
+        torch.utils.data.TensorDataset(*(each[part] for each in tensors))
+        for part in (slice(300), slice(300, 500))
+    )
+    network = torch.nn.Sequential(torch.nn.Linear(64, 20), torch.nn.ReLU(), torch.nn.Linear(20, 10))
     unit = small / np.linalg.norm(small, axis=1, keepdims=True)
     return {
         "features": small,
         "more_features": features[300:500],
         "labels": labels[:300],
         "similarity": unit @ unit.T,
+        "network": network,
+        "train": train,
+        "test": test,
+        "epochs": 2,
+        "loader": [(torch.arange(300), *(each[:300] for each in tensors))],
+        "delta": small[:, :10],
+        "h": small[:, 10:],
         "dataset": torch.utils.data.TensorDataset(torch.from_numpy(small)),
     }
 
@@ -67,9 +72,9 @@ def test_the_examples_run(data):
     assert len(examples) >= 7
     for number, example in enumerate(examples, start=1):
         exec(compile(example, f"README.md, python block {number}", "exec"), data)
-    chosen = data["chosen"]
-    assert chosen.weights.sum() == len(data["features"])
-    assert set(chosen.indices[data["owner"]]) == set(chosen.indices)
+    chosen, covering = data["chosen"], data["covering"]
+    assert covering.weights.sum() == len(data["features"])
+    assert set(covering.indices[data["owner"]]) == set(covering.indices)
     assert len(data["new"]) == 50 and len(data["small"]) == len(chosen)
     assert set(data["first"].indices).isdisjoint(data["more"].indices)
     np.testing.assert_array_equal(data["again"].indices, chosen.indices)
@@ -101,10 +106,11 @@ def test_the_commands_run(data):
     assert len(fastcore.load("coreset.npz")) == 100
 
 
-def test_the_table_of_methods_is_that_of_the_registry():
-    found = TABLE.search(README.read_text())
-    assert found is not None
-    assert found[2] == table(), "write it anew with: .venv/bin/python tests/test_readme.py"
+def test_the_pages_and_the_table_of_methods_are_what_the_registry_says():
+    expected = generated()
+    stale = [path.name for path, text in expected.items() if not path.exists() or path.read_text() != text]
+    assert stale == [], "write them anew with: .venv/bin/python docs/generate.py"
+    assert {path.stem for path in (ROOT / "docs" / "methods").glob("*.md")} == set(fastcore.list_methods())
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
@@ -128,7 +134,3 @@ def test_help_lists_every_target():
     assert set(re.findall(r"^  make (\w+)", listed, re.MULTILINE)) == {
         "help", "demo", "test", "lint", "format", "bench", "clean"
     }  # fmt: skip
-
-
-if __name__ == "__main__":
-    README.write_text(TABLE.sub(lambda found: found[1] + table() + found[3], README.read_text()))

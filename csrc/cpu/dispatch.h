@@ -6,18 +6,20 @@
 #include "kernels.h"
 
 // X(op, struct of its arguments)
-#define FASTCORE_OPS(X)                       \
-  X(project, Project)                         \
-  X(squared_norms, SquaredNorms)              \
-  X(weighted_sum, WeightedSum)                \
-  X(nearest_update, NearestUpdate)            \
-  X(farthest_first_block, FarthestFirstBlock) \
-  X(graph_cut_block, GraphCutBlock)           \
-  X(linear_cut, LinearCut)                    \
-  X(log_det_block, LogDetBlock)               \
-  X(herding, Herding)                         \
-  X(coverage_gains, CoverageGains)            \
-  X(facility_location_block, FacilityLocationBlock)
+#define FASTCORE_OPS(X)                             \
+  X(project, Project)                               \
+  X(squared_norms, SquaredNorms)                    \
+  X(weighted_sum, WeightedSum)                      \
+  X(nearest_update, NearestUpdate)                  \
+  X(farthest_first_block, FarthestFirstBlock)       \
+  X(graph_cut_block, GraphCutBlock)                 \
+  X(linear_cut, LinearCut)                          \
+  X(log_det_block, LogDetBlock)                     \
+  X(herding, Herding)                               \
+  X(matching_pursuit, MatchingPursuit)              \
+  X(coverage_gains, CoverageGains)                  \
+  X(facility_location_block, FacilityLocationBlock) \
+  X(deepfool_step, DeepfoolStep)
 
 // Ops without a CUDA kernel.
 #define FASTCORE_CPU_OPS(X) X(facility_location_sparse, FacilityLocationSparse)

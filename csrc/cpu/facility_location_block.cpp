@@ -147,8 +147,9 @@ class Greedy {
         for (int64_t e = begin; e < end; ++e) column[e].second = exact_similarity(column[e].first, j);
       };
       const int64_t count = static_cast<int64_t>(column.size());
-      if (a_.sets == 1 && count * a_.width > 1 << 15)
-        parallel_for(0, count, 1 + (1 << 14) / (a_.width + 1), body);
+      const int64_t width = a_.width + a_.second_width;
+      if (a_.sets == 1 && count * width > 1 << 15)
+        parallel_for(0, count, 1 + (1 << 14) / (width + 1), body);
       else
         body(0, count);
       double gain = 0.0;
@@ -160,7 +161,9 @@ class Greedy {
   double exact_similarity(int64_t i, int64_t j) const {
     const int64_t first = set_ * a_.rows;
     const int64_t p = first + a_.positions[set_ * a_.block + j], r = first + i;
-    const double product = dot(a_.features + r * a_.width, a_.features + p * a_.width, a_.width);
+    double product = dot(a_.features + r * a_.width, a_.features + p * a_.width, a_.width);
+    if (a_.second != nullptr)
+      product *= 1.0 + dot(a_.second + r * a_.second_width, a_.second + p * a_.second_width, a_.second_width);
     if (a_.metric == Metric::kDot) return product;
     if (a_.metric == Metric::kCosine) return 0.5 + 0.5 * product * a_.scale[r] * a_.scale[p];
     const double sum = a_.norms[r] + a_.norms[p];

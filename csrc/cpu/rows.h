@@ -1,4 +1,4 @@
-// Inner products of float rows in double, and loops over rows.
+// Inner products of rows in double, and loops over rows.
 #pragma once
 #include <algorithm>
 #include <cstdint>
@@ -13,18 +13,18 @@ namespace FASTCORE_ISA {
 constexpr int kLanes = 32;
 constexpr int64_t kGrain = 1 << 15;  // numbers a thread should have to read at least
 
-// The inner product of two rows in double. Its order depends on the width alone, so equal rows have equal
-// products to the last bit, wherever they lie in memory.
-template <typename T>
-inline double dot(const float* x, const T* y, int64_t width) {
-  double lanes[kLanes] = {};
-  const int64_t whole = width - width % kLanes;
-  for (int64_t k = 0; k < whole; k += kLanes)
-    for (int lane = 0; lane < kLanes; ++lane)
+// The inner product of two rows in double; fewer lanes suit narrow rows. Its order depends on the width and
+// the lanes alone, so equal rows have equal products to the last bit, wherever they lie in memory.
+template <int count = kLanes, typename S, typename T>
+inline double dot(const S* x, const T* y, int64_t width) {
+  double lanes[count] = {};
+  const int64_t whole = width - width % count;
+  for (int64_t k = 0; k < whole; k += count)
+    for (int lane = 0; lane < count; ++lane)
       lanes[lane] += static_cast<double>(x[k + lane]) * static_cast<double>(y[k + lane]);
   for (int64_t k = whole; k < width; ++k)
     lanes[k - whole] += static_cast<double>(x[k]) * static_cast<double>(y[k]);
-  for (int step = kLanes / 2; step > 0; step /= 2)
+  for (int step = count / 2; step > 0; step /= 2)
     for (int lane = 0; lane < step; ++lane) lanes[lane] += lanes[lane + step];
   return lanes[0];
 }

@@ -17,6 +17,7 @@ struct Ground {
   const float* features;
   const double* scale;
   const double* norms;
+  const float* second;
   const int64_t* positions;
   const int64_t* row_ids;
   double* coverage;
@@ -32,6 +33,7 @@ __device__ inline Ground ground_of(const FacilityLocationBlock& args, double* lo
           precomputed ? nullptr : args.features + set * args.rows * args.width,
           precomputed ? nullptr : args.scale + set * args.rows,
           precomputed ? nullptr : args.norms + set * args.rows,
+          args.second == nullptr ? nullptr : args.second + set * args.rows * args.second_width,
           args.positions + set * args.block,
           args.row_ids + set * args.block,
           args.coverage + set * args.rows,
@@ -88,10 +90,15 @@ __device__ double exact_gain(const FacilityLocationBlock& args, const Ground& gr
     double exact = active ? similarity[i] : kClosed;
     if (ground.features != nullptr) {
       const float* __restrict__ y = ground.features + j * args.width;
+      const float* __restrict__ y2 = ground.second + j * args.second_width;
       for (unsigned todo = __ballot_sync(kAllLanes, active); todo != 0; todo &= todo - 1) {
         const int lane = __ffs(static_cast<int>(todo)) - 1;
         const float* __restrict__ x = ground.features + (first + lane) * args.width;
-        const double dot = warp_sum(args.width, [=](int64_t k) { return double(x[k]) * y[k]; });
+        double dot = warp_sum(args.width, [=](int64_t k) { return double(x[k]) * y[k]; });
+        if (ground.second != nullptr) {
+          const float* __restrict__ x2 = ground.second + (first + lane) * args.second_width;
+          dot *= 1.0 + warp_sum(args.second_width, [=](int64_t k) { return double(x2[k]) * y2[k]; });
+        }
         if (lane_id() == lane) exact = exact_similarity(args, ground, i, j, dot);
       }
     }

@@ -15,7 +15,9 @@ int graph_cut_block(const GraphCutBlock& args, void* stream);
 int linear_cut(const LinearCut& args, void* stream);
 int log_det_block(const LogDetBlock& args, void* stream);
 int herding(const Herding& args, void* stream);
+int matching_pursuit(const MatchingPursuit& args, void* stream);
 int coverage_gains(const CoverageGains& args, void* stream);
 int facility_location_block(const FacilityLocationBlock& args, void* stream);
+int deepfool_step(const DeepfoolStep& args, void* stream);
 
 }  // namespace fastcore::cuda

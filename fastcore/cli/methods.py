@@ -28,7 +28,11 @@ def command(as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.
         table.add_column(title, overflow="fold")
     table.columns[0].no_wrap = True
     for each in found:
-        options = "\n".join(f"{name}={default}" for name, default in each.options.items())
-        takes = ", ".join(each.metrics) + ("\n" + options if options else "")
-        table.add_row(each.name, f"{each.summary}\n[dim]cost: {each.cost}[/]", takes)
+        takes = each.options | each.signal_options
+        lines = [", ".join(each.metrics)] if each.metrics else []
+        lines += [f"{name}={default}" for name, default in takes.items()]
+        needs = ", ".join(each.needs).replace("_", " ") or "nothing"
+        table.add_row(
+            each.name, f"{each.summary}\n[dim]needs: {needs}; cost: {each.cost}[/]", "\n".join(lines)
+        )
     Console(highlight=False).print(table)

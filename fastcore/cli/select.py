@@ -21,7 +21,13 @@ _ENDINGS = (".npz", ".npy", ".txt", ".csv", ".json")
 
 def command(
     method: Annotated[str, typer.Argument(help="A name that `fastcore methods` lists.")],
-    file: Annotated[Path, typer.Argument(help="Features: .npy, .npz, .pt, .safetensors or .parquet.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="What the method needs: .npy, .npz, .pt, .safetensors or .parquet; several arrays (delta and h; "
+            "embeddings, logits, labels) by their names in one .npz or .safetensors file, or the .npz of a record."
+        ),
+    ],
     k: Annotated[int | None, typer.Option("-k", help="Number of rows to pick.")] = None,
     fraction: Annotated[float | None, typer.Option(help="Share of the rows to pick, instead of -k.")] = None,
     key: Annotated[str | None, typer.Option("--key", "--column", help="The array or column of FILE.")] = None,
@@ -65,7 +71,7 @@ def command(
 
     selection = select(
         method,
-        _read(file, key),
+        _material(method, file, key),
         k,
         labels=None if labels is None else _read(labels, labels_key),
         preselected=None if preselected is None else _read(preselected, None),
@@ -82,6 +88,37 @@ def command(
         )
     else:
         _show(selection)
+
+
+def _material(method: str, file: Path, key: str | None) -> Any:
+    """What the method needs: one array, or gradients, signals or a record of training by the names in the file."""
+    from fastcore.registry import get_method
+
+    needs = get_method(method).needs
+    if "dynamics" in needs:
+        from fastcore.signals import Dynamics
+
+        return Dynamics.load(file)
+    names = _names(file)
+    if key is None and {"delta", "h"} <= names:
+        from fastcore.gradients import LastLayerGradients
+
+        return LastLayerGradients(_read(file, "delta"), _read(file, "h"))
+    held = names & {"embeddings", "logits", "labels", "losses"}
+    if key is None and held & {"embeddings", "logits"}:
+        from fastcore.signals import Signals
+
+        return Signals(**{name: _read(file, name) for name in held})
+    return _read(file, key)
+
+
+def _names(path: Path) -> set[str]:
+    from fastcore.files import array_names
+
+    try:
+        return array_names(path)
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror or error}") from error
 
 
 def _read(path: Path, key: str | None) -> Any:

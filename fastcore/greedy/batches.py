@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from fastcore.budget import Partition
+from fastcore.gradients import LastLayerGradients
 from fastcore.ops.choice import TIE
-from fastcore.ops.facility_location_block import similarity_of_products
-from fastcore.similarity import METRICS, DenseSimilarity, FeatureSimilarity
+from fastcore.ops.facility_location_block import inner_products, similarity_of_products
+from fastcore.similarity import METRICS, DenseSimilarity, Outside, RowSimilarity
 
 BATCH_BYTES = 64 << 20
 """Copies of the rows of several classes are made in batches of at most this size (or of one class)."""
@@ -80,39 +81,53 @@ def row_mask(rows: Tensor, n: int, device: torch.device) -> Tensor:
 
 
 class FeatureSets:
-    """Similarities within the feature sets of one batch, in float64; those of padding rows are 0.
+    """Similarities within the sets of one batch, in float64; those of padding rows are 0.
 
     Attributes:
-        x: (G, n, d) float32 features.
-        scale, norms: (G, n) float64, as in FeatureSimilarity.
+        factors: the arrays (G, n, width) float32 that `inner_products` reads: features, or delta and h.
+        x: the first of them.
+        scale, norms: (G, n) float64, as in RowSimilarity.
     """
 
-    def __init__(self, view: FeatureSimilarity, batch: Batch) -> None:
+    def __init__(self, view: RowSimilarity, batch: Batch) -> None:
         self.inside = batch.rows >= 0
-        self.x, self.scale, self.norms = (batch.take(v) for v in (view.features, view.scale, view.norms))
+        self.factors = [batch.take(factor) for factor in view.factors]
+        self.x, self.scale, self.norms = self.factors[0], batch.take(view.scale), batch.take(view.norms)
         self.metric, self.parameter = METRICS[view.metric], view.parameter
 
     def columns(self, positions: Tensor) -> Tensor:
         """Similarity (G, n, P) of all rows with the rows at positions (G, P)."""
-        sets, n, width = self.x.shape
-        y = pick(self.x, positions).double().mT
-        out = torch.empty(sets, n, y.shape[2], dtype=torch.float64, device=y.device)
-        tile = max(1, TILE_BYTES // (8 * width * sets))  # no float64 copy of all features is made
+        out = self.scale.new_empty(*self.scale.shape, positions.shape[1])
+        for part, similarity in self.tiles(positions):
+            out[:, part] = similarity
+        return out
+
+    def tiles(self, positions: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """Similarity (G, T, P) of T rows at a time with the rows at positions (G, P)."""
+        others = [pick(factor, positions).double() for factor in self.factors]
+        side = pick(self.scale, positions), pick(self.norms, positions)
+        sets, n = self.scale.shape
+        numbers = sum(factor.shape[2] for factor in self.factors) + 3 * positions.shape[1]
+        tile = max(1, TILE_BYTES // (8 * sets * numbers))  # no float64 copy of all rows is made
         for start in range(0, n, tile):
-            torch.bmm(self.x[:, start : start + tile].double(), y, out=out[:, start : start + tile])
-        out = self._similarity(out, (self.scale, self.norms), positions)
-        return out.mul_(self.inside.unsqueeze(2))
+            part = slice(start, start + tile)
+            products = inner_products([factor[:, part].double() for factor in self.factors], others)
+            rows = self.scale[:, part], self.norms[:, part]
+            similarity = similarity_of_products(products, rows, side, self.metric, self.parameter)
+            yield part, similarity.mul_(self.inside[:, part].unsqueeze(2))
+
+    def sums(self) -> Tensor:
+        """(G, n) similarity of every row to all rows of its set, added up: n^2 pairs in tiles."""
+        sets, n = self.scale.shape
+        every = torch.arange(n, device=self.scale.device).expand(sets, n)
+        step = max(1, TILE_BYTES // (8 * n * sets))
+        return torch.cat([self.columns(part).sum(1) for part in every.split(step, dim=1)], 1)
 
     def among(self, positions: Tensor) -> Tensor:
         """Similarity (G, B, B) of the rows at positions (G, B) with each other."""
-        x = pick(self.x, positions).double()
-        return self._similarity(
-            x @ x.mT, (pick(self.scale, positions), pick(self.norms, positions)), positions
-        )
-
-    def _similarity(self, products: Tensor, rows: tuple[Tensor, Tensor], picks: Tensor) -> Tensor:
-        side = pick(self.scale, picks), pick(self.norms, picks)
-        return similarity_of_products(products, rows, side, self.metric, self.parameter)
+        rows = [pick(factor, positions).double() for factor in self.factors]
+        side = pick(self.scale, positions), pick(self.norms, positions)
+        return similarity_of_products(inner_products(rows, rows), side, side, self.metric, self.parameter)
 
 
 class MatrixSets:
@@ -138,6 +153,22 @@ class MatrixSets:
     def among(self, positions: Tensor) -> Tensor:
         """Similarity (G, B, B) of the rows at positions (G, B) with each other."""
         return pick(self.columns(positions), positions)
+
+
+def sets_of(view: RowSimilarity | DenseSimilarity, batch: Batch) -> FeatureSets | MatrixSets:
+    """The similarities within the sets of a batch."""
+    return FeatureSets(view, batch) if isinstance(view, RowSimilarity) else MatrixSets(view, batch)
+
+
+def earlier(
+    preselected: Outside | None, n: int, device: torch.device
+) -> tuple[Tensor | None, Outside | None]:
+    """Preselected rows as a mask (n,) of row numbers, or as rows outside the data."""
+    if preselected is None:
+        return None, None
+    if isinstance(preselected, LastLayerGradients) or preselected.is_floating_point():
+        return None, preselected.to(device)
+    return row_mask(preselected, n, device), None
 
 
 def symmetric(matrix: Tensor, tile: int = 512) -> bool:

@@ -14,7 +14,7 @@ from fastcore.ops.coverage_gains import coverage_gains
 from fastcore.ops.facility_location_block import facility_location_block
 from fastcore.ops.project import project
 from fastcore.ops.weighted_sum import weighted_sum
-from fastcore.similarity import METRICS, DenseSimilarity, FeatureSimilarity
+from fastcore.similarity import METRICS, DenseSimilarity, FeatureSimilarity, Outside, RowSimilarity
 
 FLOOR = 1e-14
 
@@ -35,7 +35,7 @@ class Coverage:
     matrix: Tensor | None = None
     computed = 0
 
-    def __init__(self, view: FeatureSimilarity | DenseSimilarity, batch: Batch) -> None:
+    def __init__(self, view: RowSimilarity | DenseSimilarity, batch: Batch) -> None:
         self.view = view
         inside = batch.rows >= 0
         self.coverage = torch.zeros(batch.rows.shape, dtype=torch.float64, device=batch.rows.device)
@@ -72,9 +72,13 @@ class Coverage:
         """(G,) the coverage reached."""
         return self.coverage.masked_fill(self.coverage.isinf(), 0).sum(1)
 
+    def step(self) -> int:
+        """Candidates whose similarities are made or read together in a sweep."""
+        return max(1, 4 * TILE_BYTES // (4 * self.n * len(self.coverage)))
+
     def tiles(self) -> Iterator[tuple[slice, Tensor]]:
         """Similarities of all candidates with all rows, (G, T, n) at a time."""
-        step = max(1, 4 * TILE_BYTES // (4 * self.n * len(self.coverage)))
+        step = self.step()
         for start in range(0, self.n, step):
             part = slice(start, start + step)
             if self.matrix is not None:
@@ -97,12 +101,13 @@ class Coverage:
             self.coverage = torch.maximum(self.coverage, columns.amax(2))
         self.bounds.masked_fill_(rows, -torch.inf)
 
-    def add_external(self, features: Tensor) -> None:
-        """Takes outside rows (m, d) as picked, for the one set of the batch."""
-        if not isinstance(self.view, FeatureSimilarity):
+    def add_external(self, rows: Outside) -> None:
+        """Takes m outside rows as picked, for the one set of the batch."""
+        if not isinstance(self.view, RowSimilarity):
             raise ValueError('preselected: outside features need features, not metric="precomputed"')
-        for part in features.split(64):
-            self.coverage = torch.maximum(self.coverage, self.view.external(part).amax(1))
+        for start in range(0, len(rows), 64):
+            some = rows[start : start + 64]
+            self.coverage = torch.maximum(self.coverage, self.view.external(some).amax(1))
 
     def greedy(
         self, similarity: Tensor, at: Tensor, budgets: Tensor, outside: Tensor, outside_row: Tensor, most: int
@@ -118,8 +123,8 @@ class Coverage:
         self.bounds.scatter_(1, at, bounds)
         return found
 
-    def _exact(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        return None, None, None
+    def _exact(self) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
+        return None, None, None, None
 
     def _metric(self) -> tuple[int, float]:
         return METRICS["precomputed"], 0.0
@@ -219,8 +224,8 @@ class FeatureCoverage(Coverage):
             1
         )  # nothing is more similar than itself
 
-    def _exact(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        return self.sets.x, self.sets.scale, self.sets.norms
+    def _exact(self) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
+        return self.sets.x, self.sets.scale, self.sets.norms, None
 
     def _metric(self) -> tuple[int, float]:
         return METRICS[self.metric], self.sets.parameter

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from fastcore.greedy.batches import (
-    TILE_BYTES,
     Batch,
     FeatureSets,
     MatrixSets,
@@ -19,7 +18,13 @@ from fastcore.ops.graph_cut_block import graph_cut_block
 from fastcore.ops.linear_cut import linear_cut
 from fastcore.ops.project import project
 from fastcore.ops.weighted_sum import weighted_sum
-from fastcore.similarity import DenseSimilarity, FeatureSimilarity, SparseSimilarity
+from fastcore.similarity import (
+    DenseSimilarity,
+    FeatureSimilarity,
+    Outside,
+    RowSimilarity,
+    SparseSimilarity,
+)
 
 BLOCK = 384
 PICKS_A_PASS = 100
@@ -49,8 +54,8 @@ class Cut:
         """Takes the rows where the mask (G, n) is true into account."""
         self.add(marked(rows))
 
-    def add_external(self, features: Tensor) -> None:
-        """Takes outside rows (m, d) into account."""
+    def add_external(self, rows: Outside) -> None:
+        """Takes m outside rows into account."""
         raise ValueError('preselected: outside features need features, not metric="precomputed"')
 
 
@@ -101,9 +106,10 @@ class LinearCut(Cut):
         """Takes the rows where the mask (G, n) is true into account."""
         self._subtract(weighted_sum(self.x, self.scale * rows), rows.sum(1))
 
-    def add_external(self, features: Tensor) -> None:
+    def add_external(self, rows: Outside) -> None:
         """Takes outside rows (m, d) into account."""
-        x = features.double()
+        assert isinstance(rows, Tensor)
+        x = rows.double()
         if self.cosine:
             x = torch.nn.functional.normalize(x, dim=1, eps=1e-300)
         self._subtract(x.sum(0), torch.full_like(self.offset, len(x)))
@@ -176,12 +182,9 @@ class PairwiseCut(BlockCut):
 
     def __init__(self, view: FeatureSimilarity, batch: Batch, lam: float) -> None:
         super().__init__(lam)
-        self.view, self.sets = view, FeatureSets(view, batch)
-        sets, n = batch.rows.shape
-        every = torch.arange(n, device=view.device).expand(sets, n)
-        step = max(1, TILE_BYTES // (8 * n * sets))
-        totals = torch.cat([self.sets.columns(part).sum(1) for part in every.split(step, dim=1)], 1)
-        self.gains = totals - lam * batch.take(view.diagonal())
+        self.view: RowSimilarity = view
+        self.sets = FeatureSets(view, batch)
+        self.gains = self.sets.sums() - lam * batch.take(view.diagonal())
 
     def among(self, positions: Tensor) -> Tensor:
         """(G, B, B) similarity of the rows at positions (G, B)."""
@@ -194,9 +197,9 @@ class PairwiseCut(BlockCut):
                 2 * self.lam * (self.sets.columns(part) @ (part >= 0).double().unsqueeze(2)).squeeze(2)
             )
 
-    def add_external(self, features: Tensor) -> None:
-        """Takes outside rows (m, d) into account."""
-        self.gains -= 2 * self.lam * self.view.external(features).sum(1)
+    def add_external(self, rows: Outside) -> None:
+        """Takes m outside rows into account."""
+        self.gains -= 2 * self.lam * self.view.external(rows).sum(1)
 
 
 class SparseCut(BlockCut):

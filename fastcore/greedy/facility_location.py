@@ -10,13 +10,22 @@ import torch
 from torch import Tensor
 
 from fastcore.budget import Partition
-from fastcore.greedy.batches import batches, row_mask, top_block
-from fastcore.greedy.coverage import FLOOR, FeatureCoverage, MatrixCoverage
+from fastcore.gradients import LastLayerGradients
+from fastcore.greedy.batches import Batch, batches, earlier, top_block
+from fastcore.greedy.coverage import FLOOR, Coverage, FeatureCoverage, MatrixCoverage
+from fastcore.greedy.gradients import GradientCoverage
 from fastcore.greedy.picks import Collector, Counter, PickList, Picks
 from fastcore.memory import spare_bytes
 from fastcore.numerics import full_precision
 from fastcore.ops.facility_location_sparse import facility_location_sparse
-from fastcore.similarity import FeatureSimilarity, Similarity, SparseSimilarity
+from fastcore.similarity import (
+    DenseSimilarity,
+    FeatureSimilarity,
+    GradientSimilarity,
+    Outside,
+    Similarity,
+    SparseSimilarity,
+)
 
 BLOCK = 512
 PICKS_A_CALL = 256
@@ -27,7 +36,7 @@ def facility_location(
     view: Similarity,
     partition: Partition,
     *,
-    preselected: Tensor | None = None,
+    preselected: Outside | None = None,
     stop_at: float | None = None,
     memory: int | None = None,
     progress: Counter | None = None,
@@ -42,20 +51,19 @@ def facility_location(
     Minoux, "Accelerated greedy algorithms for maximizing submodular set functions", 1978.
     """
     if isinstance(view, SparseSimilarity):
+        if isinstance(preselected, LastLayerGradients):
+            raise TypeError("preselected: outside gradients need gradients, not a sparse matrix")
         return _sparse(view, partition, preselected, stop_at, progress)
     out = Collector(partition)
     limit = spare_bytes(view.device) if memory is None else memory
-    for batch in batches(partition, view.device, 4 * int(partition.sizes.max())):
-        rows = (
-            FeatureCoverage(view, batch, limit)
-            if isinstance(view, FeatureSimilarity)
-            else MatrixCoverage(view, batch)
-        )
-        if preselected is not None and preselected.is_floating_point():
-            rows.add_external(preselected.to(view.device))
-        elif preselected is not None:
-            chosen = batch.take(row_mask(preselected, view.n, view.device))
-            rows.add_mask(chosen)
+    fixed, outside = earlier(preselected, view.n, view.device)
+    copies = view.width if isinstance(view, GradientSimilarity) else 0
+    for batch in batches(partition, view.device, 4 * (int(partition.sizes.max()) + copies)):
+        rows = _coverage(view, batch, limit)
+        if outside is not None:
+            rows.add_external(outside)
+        elif fixed is not None:
+            rows.add_mask(batch.take(fixed))
         made = PickList(batch)
         rows.start()
         target = stop_at * rows.full() if stop_at is not None else None
@@ -67,8 +75,18 @@ def facility_location(
     return out.picks()
 
 
+def _coverage(
+    view: FeatureSimilarity | GradientSimilarity | DenseSimilarity, batch: Batch, limit: int
+) -> Coverage:
+    if isinstance(view, FeatureSimilarity):
+        return FeatureCoverage(view, batch, limit)
+    if isinstance(view, GradientSimilarity):
+        return GradientCoverage(view, batch, limit)
+    return MatrixCoverage(view, batch)
+
+
 def _cover(
-    rows: FeatureCoverage | MatrixCoverage,
+    rows: Coverage,
     made: PickList,
     target: Tensor | None,
     progress: Counter | None,

@@ -11,24 +11,29 @@ import torch
 from torch import Tensor
 
 from fastcore.budget import Partition
-from fastcore.greedy.batches import batches, row_mask, top_block, trim
-from fastcore.greedy.distances import FeatureDistances, MatrixDistances
+from fastcore.divergence import Divergence
+from fastcore.greedy.batches import Batch, batches, earlier, top_block, trim
+from fastcore.greedy.distances import FeatureDistances, MatrixDistances, PairwiseDistances, ProductDistances
+from fastcore.greedy.divergences import DivergenceDistances
 from fastcore.greedy.picks import Collector, Counter, PickList, Picks
 from fastcore.numerics import full_precision
 from fastcore.ops.choice import choose, tolerance
 from fastcore.ops.farthest_first_block import farthest_first_block
-from fastcore.similarity import DenseSimilarity, FeatureSimilarity
+from fastcore.similarity import DenseSimilarity, FeatureSimilarity, Outside, RowSimilarity
 
 BLOCK = 512
+
+View = RowSimilarity | DenseSimilarity | Divergence
+Distances = FeatureDistances | PairwiseDistances
 
 
 @full_precision()
 def farthest_first(
-    view: FeatureSimilarity | DenseSimilarity,
+    view: View,
     partition: Partition,
     *,
     start: str | int = "random",
-    preselected: Tensor | None = None,
+    preselected: Outside | None = None,
     stop_at: float | None = None,
     generator: torch.Generator | None = None,
     progress: Counter | None = None,
@@ -37,28 +42,22 @@ def farthest_first(
     """Picks, again and again, the row farthest from all picks so far.
 
     The first pick is a "random" row, the row nearest to the "mean", or a given row, unless rows of its set are
-    `preselected` (row numbers, or outside features (m, d)). Gains are distances to the earlier picks, inf for
-    a first pick: Euclidean, 1 - cos under "cosine", and as given for a matrix (entry [i, j]: from row i to
-    pick j). `stop_at` ends a set once every row is that near to a pick. Cost: n * k * d multiplications in
-    about ten passes over the features; memory: 30 bytes a row and tiles of a few MB.
+    `preselected` (row numbers, or outside rows of the same kind). Gains are distances to the earlier picks, inf
+    for a first pick: Euclidean, 1 - cos under "cosine", as given for a matrix (entry [i, j]: from row i to
+    pick j), in nats for a Divergence. `stop_at` ends a set once every row is that near to a pick. Cost: n * k
+    * d multiplications in about ten passes over the features, in float64 for gradients and divergences;
+    memory: 30 to 60 bytes a row and tiles of a few MB (32 MB for gradients).
     Gonzalez, "Clustering to minimize the maximum intercluster distance", 1985.
     """
     out = Collector(partition)
     draws = torch.rand(partition.sets, generator=generator, dtype=torch.float64, device="cpu")
-    outside = preselected is not None and preselected.is_floating_point()
-    external = preselected.to(view.device) if preselected is not None and outside else None
-    fixed = None if preselected is None or outside else row_mask(preselected, view.n, view.device)
-    width = view.features.shape[1] if isinstance(view, FeatureSimilarity) else int(partition.sizes.max())
-    for batch in batches(partition, view.device, 4 * width):
-        sets = (
-            FeatureDistances(view, batch)
-            if isinstance(view, FeatureSimilarity)
-            else MatrixDistances(view, batch)
-        )
+    fixed, external = earlier(preselected, view.n, view.device)
+    for batch in batches(partition, view.device, _row_bytes(view, partition, block)):
+        sets = _distances(view, batch)
         made = PickList(batch)
         covered = torch.zeros_like(batch.rows, dtype=torch.bool) if fixed is None else batch.take(fixed)
         if external is not None:
-            sets.fold_external(external)
+            sets.fold_external(external)  # type: ignore[arg-type]
         elif bool(covered.any()):
             sets.fold_mask(covered)
         if external is None:
@@ -73,8 +72,25 @@ def farthest_first(
     return out.picks()
 
 
+def _distances(view: View, batch: Batch) -> Distances:
+    if isinstance(view, FeatureSimilarity):
+        return FeatureDistances(view, batch)
+    if isinstance(view, DenseSimilarity):
+        return MatrixDistances(view, batch)
+    return DivergenceDistances(view, batch) if isinstance(view, Divergence) else ProductDistances(view, batch)
+
+
+def _row_bytes(view: View, partition: Partition, block: int) -> int:
+    """What a row of a batch costs: what is copied of it, or its share of the distances inside a block."""
+    if isinstance(view, DenseSimilarity):
+        return 4 * int(partition.sizes.max())
+    if isinstance(view, Divergence):
+        return max(view.probabilities.element_size() * view.probabilities.shape[1], 8 * block)
+    return 4 * view.width
+
+
 def _traverse(
-    sets: FeatureDistances | MatrixDistances,
+    sets: Distances,
     made: PickList,
     stop_at: float | None,
     progress: Counter | None,
@@ -115,9 +131,7 @@ def _traverse(
             sets.fold(trim(new))
 
 
-def _settle(
-    sets: FeatureDistances | MatrixDistances, upper: Tensor, best: float, g: int
-) -> tuple[Tensor, float]:
+def _settle(sets: Distances, upper: Tensor, best: float, g: int) -> tuple[Tensor, float]:
     """The next pick of set g where more rows than a block holds could be it: all of them are measured.
 
     Returns positions and their value. When even the farthest row coincides with a pick, all open rows do, and

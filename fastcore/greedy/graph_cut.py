@@ -8,14 +8,20 @@ metrics the sums are taken in tiles.
 
 from __future__ import annotations
 
-from torch import Tensor
-
 from fastcore.budget import Partition
-from fastcore.greedy.batches import Batch, batches, mark, row_mask, trim
+from fastcore.greedy.batches import Batch, batches, earlier, mark, trim
 from fastcore.greedy.cuts import Cut, LinearCut, MatrixCut, PairwiseCut, SparseCut
+from fastcore.greedy.gradients import GradientCut
 from fastcore.greedy.picks import Collector, Counter, PickList, Picks
 from fastcore.numerics import full_precision
-from fastcore.similarity import DenseSimilarity, FeatureSimilarity, Similarity, SparseSimilarity
+from fastcore.similarity import (
+    DenseSimilarity,
+    FeatureSimilarity,
+    GradientSimilarity,
+    Outside,
+    Similarity,
+    SparseSimilarity,
+)
 
 
 @full_precision()
@@ -24,7 +30,7 @@ def graph_cut(
     partition: Partition,
     *,
     lam: float = 1.0,
-    preselected: Tensor | None = None,
+    preselected: Outside | None = None,
     progress: Counter | None = None,
     block: int | None = None,
 ) -> Picks:
@@ -37,13 +43,14 @@ def graph_cut(
     Iyer and Bilmes, "Submodular optimization with submodular cover and submodular knapsack constraints", 2013.
     """
     out = Collector(partition)
+    earlier_rows, outside = earlier(preselected, view.n, view.device)
     for batch in batches(partition, view.device, _row_bytes(view, partition)):
         cut = _cut(view, batch, lam)
         fixed = batch.rows < 0
-        if preselected is not None and preselected.is_floating_point():
-            cut.add_external(preselected.to(view.device))
-        elif preselected is not None:
-            chosen = batch.take(row_mask(preselected, view.n, view.device))
+        if outside is not None:
+            cut.add_external(outside)
+        elif earlier_rows is not None:
+            chosen = batch.take(earlier_rows)
             cut.add_mask(chosen)
             fixed |= chosen
         made = PickList(batch)
@@ -65,10 +72,14 @@ def _cut(view: Similarity, batch: Batch, lam: float) -> Cut:
         return SparseCut(view, batch, lam)
     if isinstance(view, DenseSimilarity):
         return MatrixCut(view, batch, lam)
+    if isinstance(view, GradientSimilarity):
+        return GradientCut(view, batch, lam)
     return (LinearCut if view.metric in ("cosine", "dot") else PairwiseCut)(view, batch, lam)
 
 
 def _row_bytes(view: Similarity, partition: Partition) -> int:
     if isinstance(view, FeatureSimilarity):
-        return 4 * view.features.shape[1]
+        return 4 * view.width
+    if isinstance(view, GradientSimilarity):
+        return 12 * view.width  # with the sums of the gradients of a set
     return 8 if isinstance(view, SparseSimilarity) else 4 * int(partition.sizes.max())

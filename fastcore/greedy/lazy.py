@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from fastcore.budget import Partition
+from fastcore.gradients import LastLayerGradients
 from fastcore.greedy.objectives import FacilityLocation, GraphCut, LogDet, Objective
 from fastcore.greedy.picks import Counter, Picks
 from fastcore.numerics import full_precision
-from fastcore.similarity import Similarity
+from fastcore.similarity import Outside, Similarity
 
 _FIRST_BATCH = 8
 
@@ -27,7 +28,7 @@ def maximize(
     partition: Partition,
     *,
     optimizer: str,
-    preselected: Tensor | None = None,
+    preselected: Outside | None = None,
     generator: torch.Generator | None = None,
     progress: Counter | None = None,
     epsilon: float = 0.01,
@@ -53,7 +54,8 @@ def maximize(
 
     Args:
         objective_name: "facility_location", "graph_cut" or "log_det".
-        preselected: (m,) int64 row numbers already in the coreset, or (m, d) features of outside rows.
+        preselected: (m,) int64 row numbers already in the coreset, or (m, d) features or m
+            gradients of outside rows.
         generator: source of the samples, on the CPU.
         ridge: what log_det adds to the diagonal; by default 1e-3 of its mean over all rows.
 
@@ -72,7 +74,7 @@ def maximize(
         rows = partition.rows[partition.offsets[g] : partition.offsets[g + 1]]
         objective = _objective(objective_name, view, rows, lam, ridge)
         search = _Search(objective, optimizer in ("naive", "stochastic"), discount)
-        if preselected is not None and preselected.dim() == 2:
+        if isinstance(preselected, LastLayerGradients) or preselected is not None and preselected.dim() == 2:
             objective.condition(preselected)
         elif preselected is not None:
             for position in torch.isin(rows, preselected).nonzero()[:, 0].tolist():

@@ -13,13 +13,12 @@ from torch import Tensor
 from fastcore.budget import Partition
 from fastcore.greedy.batches import (
     Batch,
-    FeatureSets,
-    MatrixSets,
     batches,
+    earlier,
     mark,
     marked,
     pick,
-    row_mask,
+    sets_of,
     top_block,
     trim,
 )
@@ -27,7 +26,7 @@ from fastcore.greedy.picks import Collector, Counter, PickList, Picks
 from fastcore.memory import readable, spare_bytes
 from fastcore.numerics import full_precision
 from fastcore.ops.log_det_block import log_det_block
-from fastcore.similarity import DenseSimilarity, FeatureSimilarity
+from fastcore.similarity import DenseSimilarity, Outside, RowSimilarity
 
 BLOCK = 256
 EPSILON = 2.0**-52
@@ -37,11 +36,11 @@ INDEFINITE = -1e-9  # of the largest pivot: no rounding, the similarity has nega
 
 @full_precision()
 def log_det(
-    view: FeatureSimilarity | DenseSimilarity,
+    view: RowSimilarity | DenseSimilarity,
     partition: Partition,
     *,
     ridge: float | None = None,
-    preselected: Tensor | None = None,
+    preselected: Outside | None = None,
     memory: int | None = None,
     progress: Counter | None = None,
     block: int = BLOCK,
@@ -56,8 +55,7 @@ def log_det(
     diagonal = view.diagonal()
     ridge = 1e-3 * float(diagonal.mean()) or 1e-3 if ridge is None else ridge  # 1e-3 where all rows are zero
     out = Collector(partition)
-    earlier = 0 if preselected is None else len(preselected)
-    most_picks = int(partition.budgets.max()) + earlier
+    most_picks = int(partition.budgets.max()) + (0 if preselected is None else len(preselected))
     needed = 8 * int(partition.sizes.max()) * most_picks
     limit = spare_bytes(view.device) if memory is None else memory
     if needed > limit:
@@ -65,16 +63,14 @@ def log_det(
             f"log_det keeps {partition.sizes.max()} x {most_picks} float64 numbers, {readable(needed)}, and "
             f"{readable(limit)} are allowed: lower k, or raise memory"
         )
-    row_bytes = 8 * most_picks + (
-        4 * view.features.shape[1] if isinstance(view, FeatureSimilarity) else 4 * view.n
-    )
+    row_bytes = 8 * most_picks + 4 * (view.width if isinstance(view, RowSimilarity) else view.n)
+    fixed, outside = earlier(preselected, view.n, view.device)
     for batch in batches(partition, view.device, row_bytes):
         state = _Factor(view, batch, diagonal, ridge, most_picks)
-        if preselected is not None and preselected.is_floating_point():
-            state.add_external(preselected)
-        elif preselected is not None:
-            chosen = batch.take(row_mask(preselected, view.n, view.device))
-            state.add_mask(chosen)
+        if outside is not None:
+            state.add_external(outside)
+        elif fixed is not None:
+            state.add_mask(batch.take(fixed))
         made = PickList(batch)
         while bool((made.left > 0).any()):
             state.step(made, block, out, progress)
@@ -95,16 +91,14 @@ class _Factor:
 
     def __init__(
         self,
-        view: FeatureSimilarity | DenseSimilarity,
+        view: RowSimilarity | DenseSimilarity,
         batch: Batch,
         diagonal: Tensor,
         ridge: float,
         most: int,
     ) -> None:
         self.view, self.ridge = view, ridge
-        self.sets = (
-            FeatureSets(view, batch) if isinstance(view, FeatureSimilarity) else MatrixSets(view, batch)
-        )
+        self.sets = sets_of(view, batch)
         self.closed = batch.rows < 0
         self.pivots = batch.take(diagonal) + ridge
         self.largest = self.pivots.masked_fill(self.closed, 0).abs().amax(1)
@@ -172,16 +166,15 @@ class _Factor:
             schur = self.schur(positions.clamp(min=0))
             self.add(positions, self._cholesky(schur, positions >= 0))
 
-    def add_external(self, features: Tensor) -> None:
-        """Takes outside rows (m, d) into account, for the one set of the batch."""
-        if not isinstance(self.view, FeatureSimilarity):
+    def add_external(self, rows: Outside) -> None:
+        """Takes m outside rows into account, for the one set of the batch."""
+        if not isinstance(self.view, RowSimilarity):
             raise ValueError('preselected: outside features need features, not metric="precomputed"')
-        both = FeatureSimilarity(features.to(self.view.device).float().contiguous(), self.view.metric)
-        both.parameter = self.view.parameter
-        among = both.columns(torch.arange(len(features), device=self.view.device))
-        valid = torch.ones(1, len(features), dtype=torch.bool, device=self.view.device)
-        similarity = self.view.external(features).mT.unsqueeze(0)
-        columns = torch.zeros(1, len(features), 0, dtype=torch.float64, device=self.view.device)
+        others = self.view.of(rows)
+        among = others.columns(torch.arange(others.n, device=others.device))
+        valid = torch.ones(1, others.n, dtype=torch.bool, device=others.device)
+        similarity = self.view.external(rows).mT.unsqueeze(0)
+        columns = torch.zeros(1, others.n, 0, dtype=torch.float64, device=others.device)
         self._append(similarity, columns, self._cholesky(among.unsqueeze(0), valid), valid)
 
     def _cholesky(self, matrix: Tensor, valid: Tensor) -> Tensor:

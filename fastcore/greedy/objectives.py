@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fastcore.ops.choice import TIE
-from fastcore.similarity import DenseSimilarity, FeatureSimilarity, Similarity, SparseSimilarity
+from fastcore.similarity import DenseSimilarity, Outside, RowSimilarity, Similarity, SparseSimilarity
 
 _TILE_BYTES = 32 << 20
 _FLOOR = 1e-14
@@ -43,8 +43,8 @@ class Objective:
         """Adds one row to the chosen ones."""
         raise NotImplementedError
 
-    def condition(self, features: Tensor) -> None:
-        """Adds outside rows (m, d), which are no candidates, to the chosen ones."""
+    def condition(self, features: Outside) -> None:
+        """Adds outside rows, (m, d) features or m gradients, which are no candidates, to the chosen ones."""
         raise NotImplementedError
 
     def bar(self, best: float) -> float:
@@ -82,9 +82,9 @@ class FacilityLocation(Objective):
     def add(self, candidate: int) -> None:
         self.coverage = self.coverage.maximum(self.column(candidate))
 
-    def condition(self, features: Tensor) -> None:
+    def condition(self, features: Outside) -> None:
         if len(features):
-            outside = self.view.external(features, self._among)  # type: ignore[union-attr]
+            outside = self.view.external(features, self._among)  # type: ignore[union-attr, arg-type]
             self.coverage = self.coverage.maximum(outside.amax(1))
 
 
@@ -106,7 +106,7 @@ class GraphCut(Objective):
         self.floor = _FLOOR * float(self.value.abs().max())
         self.shrinks = lam >= 0 and least >= -self.floor
         self.value -= lam * view.diagonal()[self.rows]
-        self._mirror = None if isinstance(view, FeatureSimilarity) else transposed(view)
+        self._mirror = None if isinstance(view, RowSimilarity) else transposed(view)
 
     def gains(self, candidates: Tensor) -> Tensor:
         return self.value[candidates]
@@ -117,8 +117,8 @@ class GraphCut(Objective):
             back = self._mirror.columns(self.rows[[candidate]], self._among)[:, 0]
         self.value -= self.lam * (there + back)
 
-    def condition(self, features: Tensor) -> None:
-        outside = self.view.external(features, self._among)  # type: ignore[union-attr]
+    def condition(self, features: Outside) -> None:
+        outside = self.view.external(features, self._among)  # type: ignore[union-attr, arg-type]
         self.value -= 2 * self.lam * outside.sum(1)
 
 
@@ -157,11 +157,9 @@ class LogDet(Objective):
         row[candidate] = pivot
         self._append((row / pivot**0.5)[None])
 
-    def condition(self, features: Tensor) -> None:
-        assert isinstance(self.view, FeatureSimilarity)
-        outside = self.view.external(features, self._among)
-        others = FeatureSimilarity(features.to(self.view.device), self.view.metric)
-        others.parameter = self.view.parameter
+    def condition(self, features: Outside) -> None:
+        outside = self.view.external(features, self._among)  # type: ignore[union-attr, arg-type]
+        others = self.view.of(features)  # type: ignore[union-attr, arg-type]
         own = others.columns(torch.arange(len(features), device=self.view.device))
         own.diagonal().add_(self.ridge)
         self._append(torch.linalg.solve_triangular(torch.linalg.cholesky(own), outside.T, upper=False))

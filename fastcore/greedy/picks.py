@@ -29,11 +29,15 @@ class Picks:
         rows: (sets, most) int64 row numbers on the CPU, -1 after the last pick of a set.
         gains: (sets, most) float64, what each pick was worth, 0 after the last.
         info: facts of the run, such as passes over the data and evaluations.
+        weights: (sets, most) float64, how much each pick counts, where the method says so.
+        scores: (n,) float64, the score of every row in the units of the method, where it scores rows.
     """
 
     rows: Tensor
     gains: Tensor
     info: dict[str, Any] = field(default_factory=dict)
+    weights: Tensor | None = None
+    scores: Tensor | None = None
 
 
 class PickList:

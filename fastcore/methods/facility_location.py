@@ -14,6 +14,7 @@ from fastcore.registry import Context, method
 
 @method(
     "facility_location",
+    signal="gradients",
     sparse=True,
     cost="about 3 to 7 n²·d from features; n² from a matrix",
     paper='Cornuejols et al., "Location of bank accounts to optimize float", 1977; '
@@ -30,6 +31,8 @@ def facility_location(
     context: Context,
 ) -> Picks:
     """Rows that represent all rows: the largest sum, over the rows, of the similarity to the nearest pick.
+
+    Helps when few rows must speak for many: at small budgets it beats random rows in the DeepCore benchmark.
 
     Picks greedily by the gain in sum_i max_{j in S} s_ij, in units of the similarity; a negative one counts
     as 0. ``stop_at`` in (0, 1] stops at that fraction of the full coverage, that of all rows together.

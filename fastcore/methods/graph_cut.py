@@ -14,6 +14,7 @@ from fastcore.registry import Context, method
 
 @method(
     "graph_cut",
+    signal="gradients",
     sparse=True,
     cost="a few n·d passes for cosine and dot; n²·d for other metrics",
     paper='Iyer et al., "Submodular combinatorial information measures with applications in machine '
@@ -30,6 +31,8 @@ def graph_cut(
     context: Context,
 ) -> Picks:
     """Rows similar to all rows and unlike each other: the cut between the picks and the data.
+
+    Helps at small budgets, where typical rows teach most: on CIFAR-10 it led DeepCore's table up to 10 %.
 
     Picks greedily by the gain in sum_{i in V, j in S} s_ij - lam * sum_{i, j in S} s_ij, in units of the
     similarity; monotone for lam up to 1/2 and non-negative similarities. A larger ``lam`` spreads the picks.

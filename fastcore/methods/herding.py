@@ -8,6 +8,7 @@ from fastcore.budget import Partition
 from fastcore.greedy.herding import herding as engine
 from fastcore.greedy.picks import Picks
 from fastcore.registry import Context, method
+from fastcore.similarity import FeatureSimilarity
 
 
 @method(
@@ -19,7 +20,11 @@ from fastcore.registry import Context, method
 def herding(view: Any, partition: Partition, *, context: Context) -> Picks:
     """Rows whose mean is the mean of all rows: each pick brings the mean of the picks closest to it.
 
+    Helps when the mean is what matters, as for classifiers by the nearest mean and for memories of past tasks.
+
     Minimises the distance between the mean of the features and the mean of the picks so far. Under "cosine"
     the rows are scaled to unit length first.
     """
+    if not isinstance(view, FeatureSimilarity):
+        raise TypeError(f"herding follows the mean of features, got a {type(view).__name__}: pass embeddings")
     return engine(view, partition, preselected=context.preselected, progress=context.progress)

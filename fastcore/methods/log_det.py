@@ -14,6 +14,7 @@ from fastcore.registry import Context, method
 
 @method(
     "log_det",
+    signal="gradients",
     cost="n·k·d + n·k²",
     paper='Kulesza and Taskar, "Determinantal point processes for machine learning", 2012; '
     'Chen et al., "Fast greedy MAP inference for determinantal point process", 2018',
@@ -29,6 +30,8 @@ def log_det(
     context: Context,
 ) -> Picks:
     """Rows that span the largest volume: the greedy mode of a determinantal point process.
+
+    Helps when the picks must differ from each other, also where some rows are near copies.
 
     Picks by the gain in log det(S_A + ridge * I), by incremental Cholesky; ``ridge`` is by default 1e-3 times
     the mean of the diagonal. Raises ValueError for a similarity that is not positive definite.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from fastcore.budget import Partition
@@ -13,14 +11,16 @@ from fastcore.registry import Context, method
 
 @method(
     "uniform",
-    needs="nothing",
+    needs=(),
     order="random",
     metrics=("euclidean", "cosine", "dot", "rbf", "precomputed"),
     sparse=True,
     cost="n log n",
 )
-def uniform(view: Any, partition: Partition, *, context: Context) -> Picks:
+def uniform(partition: Partition, *, context: Context) -> Picks:
     """Rows at random without replacement, from each class when balanced.
+
+    The baseline: with much of the data kept it is hard to beat.
 
     The rows of a ground set are shuffled, independently of the budget, and the first ones taken: so a
     prefix is the selection for a smaller budget. Looks at no feature; the metric serves assignments only.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -19,6 +21,7 @@ def facility_location_block(
     features: Tensor | None,
     scale: Tensor | None,
     norms: Tensor | None,
+    second: Tensor | None,
     positions: Tensor,
     coverage: Tensor,
     bounds: Tensor,
@@ -36,17 +39,19 @@ def facility_location_block(
 
     similarity (sets, block, rows) float32 within `error` of the exact similarity, which is computed in float64
     from features (sets, rows, width) float32, scale and norms (sets, rows) float64 where near-equal gains
-    ask for it (None for a precomputed matrix, exact as it is). positions (sets, block): the candidates' places
-    among the rows. coverage (sets, rows) and bounds (sets, block) float64 are changed in place; row_ids,
-    budgets, outside, outside_row, floor as for every block op. Returns picks (sets, most), exact gains
-    (sets, most) and the counts of float32 and float64 evaluations (sets, 2); each costs one pass over a
-    candidate's row.
+    ask for it (None for a precomputed matrix, exact as it is). With second (sets, rows, width) float32 the
+    inner product of two rows is that of their features times 1 + that of these. positions (sets, block): the
+    candidates' places among the rows. coverage (sets, rows) and bounds (sets, block) float64 are changed in
+    place; row_ids, budgets, outside, outside_row, floor as for every block op. Returns picks (sets, most),
+    exact gains (sets, most) and the counts of float32 and float64 evaluations (sets, 2); each costs one pass
+    over a candidate's row.
     """
     return implementation("facility_location_block", facility_location_block_reference, similarity)(
         similarity,
         features,
         scale,
         norms,
+        second,
         positions,
         coverage,
         bounds,
@@ -60,6 +65,12 @@ def facility_location_block(
         parameter,
         most,
     )
+
+
+def inner_products(rows: Sequence[Tensor], others: Sequence[Tensor]) -> Tensor:
+    """Inner products (..., a, b) of two lists of factors: <x, x'>, or <x, x'> (1 + <y, y'>) of x and y."""
+    products = rows[0] @ others[0].mT
+    return products if len(rows) == 1 else products.mul_((rows[1] @ others[1].mT).add_(1))
 
 
 def similarity_of_products(
@@ -86,6 +97,7 @@ def facility_location_block_reference(
     features: Tensor | None,
     scale: Tensor | None,
     norms: Tensor | None,
+    second: Tensor | None,
     positions: Tensor,
     coverage: Tensor,
     bounds: Tensor,
@@ -105,9 +117,10 @@ def facility_location_block_reference(
     for g, value in enumerate(bounds):
         exact = similarity[g].double()
         if features is not None and scale is not None and norms is not None:
-            x, at = features[g].double(), positions[g]
+            factors, at = [f[g].double() for f in (features, second) if f is not None], positions[g]
             sides = (scale[g, at], norms[g, at]), (scale[g], norms[g])
-            exact = similarity_of_products(x[at] @ x.T, *sides, metric, parameter)
+            products = inner_products([factor[at] for factor in factors], factors)
+            exact = similarity_of_products(products, *sides, metric, parameter)
         closed = value == -torch.inf
         for t in range(int(budgets[g])):
             gain = (exact - coverage[g]).clamp(min=0).sum(-1).masked_fill(closed, -torch.inf)

@@ -94,6 +94,12 @@ def herding(
     return _picks(features, most)
 
 
+def matching_pursuit(
+    delta: Tensor, h: Tensor, target: Tensor, limits: Tensor, budgets: Tensor, *_: object
+) -> Tensor:
+    return torch.empty_like(budgets)
+
+
 def coverage_gains(similarity: Tensor, coverage: Tensor, margin: float) -> tuple[Tensor, Tensor]:
     gains = similarity.new_empty(similarity.shape[:2], dtype=torch.float64)
     return gains, torch.empty_like(gains, dtype=torch.int64)
@@ -104,6 +110,7 @@ def facility_location_block(
     features: Tensor | None,
     scale: Tensor | None,
     norms: Tensor | None,
+    second: Tensor | None,
     positions: Tensor,
     coverage: Tensor,
     bounds: Tensor,
@@ -132,6 +139,10 @@ def facility_location_sparse(
     return indices.new_empty(budget), coverage.new_empty(budget), indices.new_empty(1)
 
 
+def deepfool_step(*arguments: object) -> None:
+    return None
+
+
 OPS = (
     project,
     squared_norms,
@@ -142,9 +153,11 @@ OPS = (
     linear_cut,
     log_det_block,
     herding,
+    matching_pursuit,
     coverage_gains,
     facility_location_block,
     facility_location_sparse,
+    deepfool_step,
 )
 
 

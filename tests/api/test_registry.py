@@ -35,7 +35,8 @@ def test_every_method_says_what_it_is(name):
     assert method.name == name
     assert method.summary.endswith(".") and len(method.summary.split()) > 4
     assert method.cost and (method.paper or name == "uniform")
-    assert method.needs in ("features", "nothing") and method.order in ("greedy", "score", "random")
+    assert set(method.needs) <= set(registry.NEEDS) and method.order in ("greedy", "score", "random")
+    assert (method.hard in ("high", "low")) == (method.order == "score")
     assert set(method.metrics) <= {"cosine", "dot", "euclidean", "rbf", "precomputed"}
     assert "context" not in method.options
 
@@ -81,7 +82,7 @@ def test_a_name_can_be_taken_once(scratch):
         ("unifrom", ValueError, "unknown method 'unifrom': did you mean 'uniform'?"),
         ("k-center", ValueError, "unknown method 'k-center': did you mean 'k_center'?"),
         ("KCenter", ValueError, "unknown method 'KCenter': did you mean 'k_center'?"),
-        ("zzz", ValueError, "unknown method 'zzz': the methods are facility_location, graph_cut, herding"),
+        ("zzz", ValueError, "unknown method 'zzz': the methods are cal, contextual_diversity, craig"),
         (None, TypeError, "method must be a name, got NoneType"),
     ],
 )
@@ -104,18 +105,19 @@ def test_unknown_methods(name, kind, message):
         (
             "k_center",
             {"lam": 1},
-            "k_center does not take lam=1 (graph_cut does); its options are start, stop_at",
+            "k_center does not take lam=1 (gradmatch, graph_cut do); its options are start, stop_at",
         ),
         (
             "graph_cut",
             {"stop_at": 0.5},
-            "graph_cut does not take stop_at=0.5 (facility_location, k_center do); "
+            "graph_cut does not take stop_at=0.5 (contextual_diversity, craig, facility_location, gradmatch, "
+            "k_center do); "
             "its options are lam, optimizer, epsilon, beta",
         ),
         (
             "log_det",
             {"start": 1},
-            "log_det does not take start=1 (k_center does); its options are ridge, optimizer",
+            "log_det does not take start=1 (contextual_diversity, k_center do); its options are ridge, optimizer",
         ),
     ],
 )

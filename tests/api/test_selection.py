@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 import fastcore
+from tests.api.material import COMPARING
 
 RNG = np.random.default_rng(7)
 X = RNG.normal(size=(60, 5)).astype(np.float32)
@@ -123,7 +124,7 @@ def test_assignments_of_a_matrix_follow_its_meaning(method):
     assert selection.weights.tolist() == np.bincount(expected, minlength=5).tolist()
 
 
-@pytest.mark.parametrize("method", fastcore.list_methods())
+@pytest.mark.parametrize("method", COMPARING)
 @pytest.mark.parametrize("labels", [None, Y], ids=["whole", "balanced"])
 def test_weights_sum_to_n(method, labels):
     weights = fastcore.select(method, X, 9, labels=labels, weights="cluster").weights

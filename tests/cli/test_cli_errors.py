@@ -101,7 +101,7 @@ def test_no_pickle_is_ever_loaded(folder, capsys, make):
         (
             ["select", "uniform", "x.npy", "-k", "3", "--option", "lam=1"],
             2,
-            "uniform does not take lam=1 (graph_cut does)",
+            "uniform does not take lam=1 (gradmatch, graph_cut do)",
         ),
         (
             ["select", "uniform", "x.npy", "-k", "3", "--option", "seed=1"],

@@ -22,9 +22,11 @@ MUTATED = {
     "graph_cut_block": ("values",),
     "log_det_block": ("pivots",),
     "herding": ("residual", "taken"),
+    "matching_pursuit": ("taken", "correlations", "columns", "whitener", "picks", "gains", "weights"),
     "facility_location_block": ("coverage", "bounds"),
     "facility_location_sparse": ("coverage", "bounds"),
     "linear_cut": ("values",),
+    "deepfool_step": ("nearest", "step"),
 }
 """The arguments that an op changes."""
 

@@ -14,6 +14,7 @@ from tests.ops.inputs import (
     KINDS,
     Arguments,
     coverage_gains,
+    deepfool_step,
     facility_location_block,
     facility_location_sparse,
     farthest_first_block,
@@ -26,6 +27,7 @@ from tests.ops.inputs import (
     squared_norms,
     weighted_sum,
 )
+from tests.ops.pursuit_inputs import matching_pursuit
 
 SHAPES = ((1, 1, 1), (1, 1, 33), (3, 50, 33), (2, 257, 33), (2, 40, 257), (1, 1100, 5))  # sets, rows, width
 BLOCKS = ((1, 1), (1, 7), (4, 40), (2, 300))  # sets, block
@@ -59,6 +61,11 @@ def _cases() -> Iterator[Case]:
             yield case(coverage_gains, (sets, width, rows), kind)
             yield case(herding, shape, kind, min(rows, 12 if sets > 1 else 3))
             yield case(linear_cut, shape, kind, min(rows, 40))
+            yield case(deepfool_step, shape, kind)
+    for i, (sets, rows, width) in enumerate(((1, 1, 1), (3, 37, 33), (2, 150, 5), (1, 300, 40))):
+        for kind in KINDS if i else KINDS[:2]:
+            yield case(matching_pursuit, (sets, rows, width), kind, min(rows, 25), False)
+            yield case(matching_pursuit, (sets, rows, width), kind, min(rows, 25), True)
     yield case(herding, (2, 5, 3), "integer", 5)  # a set runs out of rows
     yield case(herding, (1, 17000, 1), "integer", 2)  # more tiles of rows than threads
     for i, picks in enumerate((1, 2, 3, 16, 17, 70)):
@@ -75,7 +82,8 @@ def _cases() -> Iterator[Case]:
                 metric = (i + j + k) % len(METRICS)
                 few = min(block, 60)
                 rows = (1, 2, 5, 9)[i] * few
-                yield case(facility_location_block, sets, few, rows, kind, limits, metric)
+                factored = (j + k) % 2 == 0
+                yield case(facility_location_block, sets, few, rows, kind, limits, metric, factored)
     yield case(graph_cut_block, 4, 40, "integer", "near", torch.float64)
     yield case(log_det_block, 4, 40, "integer", "near")
     yield from (case(facility_location_block, 4, 40, 60, "integer", "near", metric) for metric in METRICS)
@@ -83,7 +91,10 @@ def _cases() -> Iterator[Case]:
     for metric in METRICS:
         yield case(facility_location_block, 2, 30, 75, "duplicates", "open", metric)
         yield case(facility_location_block, 2, 30, 75, "integer", "open", metric)
+        yield case(facility_location_block, 2, 30, 75, "duplicates", "open", metric, True)
+        yield case(facility_location_block, 2, 30, 75, "integer", "tied", metric, True)
     yield case(facility_location_block, 1, 20, 2100, "random", "open", 1)  # the large block of threads
+    yield case(facility_location_block, 1, 20, 2100, "random", "open", 3, True)
     for kind in KINDS:
         yield from (case(facility_location_sparse, *shape, kind) for shape in ((1, 1), (40, 30), (9, 70)))
 

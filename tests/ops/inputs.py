@@ -98,6 +98,26 @@ def coverage_gains(rng: np.random.Generator, shape: tuple[int, int, int], kind: 
     return {"similarity": tensor(similarity, torch.float32), "coverage": tensor(coverage), "margin": margin}
 
 
+def deepfool_step(rng: np.random.Generator, shape: tuple[int, int, int], kind: str) -> Arguments:
+    """Some rows have no candidate yet, some have a nearer one, some one that ties or nearly does."""
+    sets, rows, width = shape
+    normals = rows_of(rng, (1, sets * rows, width), kind)[0]
+    values = rng.integers(-2, 3, sets * rows) if kind == "integer" else rng.standard_normal(sets * rows)
+    squares = (normals.astype(np.float64) ** 2).sum(-1)
+    distance = np.divide(np.abs(values), np.sqrt(squares), out=np.full(len(values), 2.0), where=squares > 0)
+    factors = [np.inf, 0.5, 2, 1, 1 - 1e-13, 1 + 1e-13, 1 + 1e-11]
+    factor = rng.choice(factors, sets * rows)
+    return {
+        "normals": tensor(normals, torch.float32),
+        "values": tensor(values),
+        "nearest": tensor(
+            np.where(np.isinf(factor), np.inf, distance * np.where(np.isinf(factor), 1, factor))
+        ),
+        "step": tensor(rng.standard_normal((sets * rows, width)), torch.float32),
+        "least": 0.5,
+    }
+
+
 # ---- nearest distances ------------------------------------------------------------------------------------
 
 
@@ -205,17 +225,29 @@ def herding(rng: np.random.Generator, shape: tuple[int, int, int], kind: str, mo
 
 
 def facility_location_block(
-    rng: np.random.Generator, sets: int, block: int, rows: int, kind: str, limits: str, metric: int
+    rng: np.random.Generator,
+    sets: int,
+    block: int,
+    rows: int,
+    kind: str,
+    limits: str,
+    metric: int,
+    factored: bool = False,
 ) -> Arguments:
     width, most = 6, min(block, MOST)
     x = rows_of(rng, (sets, rows, width), kind)
     positions = np.stack([rng.permutation(rows)[:block] for _ in range(sets)])
-    wide = x.astype(np.float64)
-    norms = (wide**2).sum(-1)
+    factors = {"features": tensor(x, torch.float32), "second": None}
+    norms = (x.astype(np.float64) ** 2).sum(-1)
+    if factored and metric != 0:
+        y = rows_of(rng, (sets, rows, 9), kind)
+        if kind == "duplicates":  # both factors of a row are those of one other
+            y = np.sin(x.sum(-1, keepdims=True) * np.arange(1, 10)).astype(np.float32)
+        factors["second"] = tensor(y, torch.float32)
+        norms = norms * (1 + (y.astype(np.float64) ** 2).sum(-1))
     scale = np.divide(1.0, np.sqrt(norms), out=np.zeros_like(norms), where=norms > 0)
     parameter = float(np.sqrt(norms.max()) * 2 + 1) if metric == 3 else float(1 / (norms.max() + 1))
-    chosen = np.take_along_axis(wide, positions[..., None], 1)
-    products = chosen @ wide.transpose(0, 2, 1)
+    products = products_of(factors, positions)
     exact = similarity_of(products, positions, norms, scale, metric, parameter)
     # Float columns that are as far off as the error allows, so that they alone do not decide.
     size = float(np.abs(exact).max() + 1)
@@ -226,10 +258,13 @@ def facility_location_block(
     gains = np.maximum(0, exact - coverage[:, None]).sum(-1)
     stale = rng.random((sets, block)) * 0.3 * gains + error * rows
     bounds = pad(rng, gains + (0 if kind == "integer" else stale))
-    optional = [None] * 3 if metric == 0 else [tensor(x, torch.float32), tensor(scale), tensor(norms)]
+    computed = metric != 0
     return {
         "similarity": tensor(shown, torch.float32),
-        **dict(zip(("features", "scale", "norms"), optional, strict=True)),
+        "features": factors["features"] if computed else None,
+        "scale": tensor(scale) if computed else None,
+        "norms": tensor(norms) if computed else None,
+        "second": factors["second"],
         "positions": tensor(positions, torch.int64),
         "coverage": tensor(coverage),
         "bounds": tensor(bounds),
@@ -281,6 +316,17 @@ def linear_cut(rng: np.random.Generator, shape: tuple[int, int, int], kind: str,
         "penalty": 0.5,
         "most": most,
     }
+
+
+def products_of(arguments: Arguments, positions: np.ndarray) -> np.ndarray:
+    """Inner products (sets, block, rows) of the rows at these positions with all rows."""
+
+    def inner(x: Tensor) -> np.ndarray:
+        wide = x.double().numpy()
+        return np.take_along_axis(wide, positions[..., None], 1) @ wide.transpose(0, 2, 1)
+
+    products = inner(arguments["features"])
+    return products if arguments["second"] is None else products * (1 + inner(arguments["second"]))
 
 
 def similarity_of(

@@ -57,11 +57,16 @@ def call_with(op: str, name: str, value: Any, expected: str) -> None:
 LEADING = {
     *((op, next(iter(arguments_of(op)))) for op in OPS),
     *((op, "row_ids") for op in OPS),
+    ("matching_pursuit", "picks"),
     *(("facility_location_sparse", name) for name in ("values", "coverage", "bounds")),
 }
 """Arguments whose sizes are what the others are compared with."""
 
-FREE_WIDTH = {("facility_location_block", "features")}
+FREE_WIDTH = {
+    ("facility_location_block", "features"),
+    ("facility_location_block", "second"),
+    ("matching_pursuit", "h"),
+}
 TENSORS = [(op, name) for op in OPS for name, value in arguments_of(op).items() if isinstance(value, Tensor)]
 
 
@@ -121,3 +126,11 @@ def test_a_metric_that_lacks_features(name: str) -> None:
     assert arguments["metric"] != 0
     with pytest.raises(RuntimeError, match="features, scale and norms"):
         op_of("facility_location_block")(**{**arguments, name: None})
+
+
+def test_a_second_factor_without_features() -> None:
+    arguments = arguments_of("facility_location_block")
+    assert arguments["second"] is not None
+    missing = dict.fromkeys(("features", "scale", "norms")) | {"metric": 0}
+    with pytest.raises(RuntimeError, match="second must be None"):
+        op_of("facility_location_block")(**{**arguments, **missing})

@@ -12,7 +12,7 @@ import torch
 
 from tests.ops.backends import CUDA, run, runs_on
 from tests.ops.cases import CASES, Case
-from tests.ops.inputs import Arguments, similarity_of
+from tests.ops.inputs import Arguments, products_of, similarity_of
 
 Pass = tuple[list[int], list[float]]
 
@@ -80,10 +80,14 @@ def log_det_block(a: Arguments, g: int) -> Pass:
 def facility_location_block(a: Arguments, g: int) -> Pass:
     exact = a["similarity"].double().numpy()
     if a["features"] is not None:
-        x, positions = a["features"].double().numpy(), a["positions"].numpy()
-        products = np.take_along_axis(x, positions[..., None], 1) @ x.transpose(0, 2, 1)
+        positions = a["positions"].numpy()
         exact = similarity_of(
-            products, positions, a["norms"].numpy(), a["scale"].numpy(), a["metric"], a["parameter"]
+            products_of(a, positions),
+            positions,
+            a["norms"].numpy(),
+            a["scale"].numpy(),
+            a["metric"],
+            a["parameter"],
         )
     coverage, closed = a["coverage"][g].numpy(), a["bounds"][g].numpy() == -np.inf
 

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from tests.ops.backends import CUDA, Results, magnitude, run, run_reference, runs_on
 from tests.ops.cases import CASES
-from tests.ops.inputs import Arguments, similarity_of
+from tests.ops.inputs import Arguments, products_of, similarity_of
+from tests.ops.pursuit_inputs import active_gram
 from tests.simt import build
 
 SUMS = ("project", "squared_norms", "weighted_sum", "coverage_gains")
@@ -45,6 +46,9 @@ def test_against_reference(number: int, backend: str) -> None:
     if case.op == "linear_cut":  # it may stop early, and leaves no more than its picks
         expected = until(expected, actual["output 0"])
         del actual["values"], actual["output 2"]
+    if case.op == "matching_pursuit":
+        check_whitener(arguments | actual, actual.pop("whitener"))
+        del expected["whitener"]
     if case.op == "facility_location_block":
         # Bounds and counts depend on the order of the evaluations; what they must satisfy does not.
         check_bounds(arguments, actual, actual.pop("bounds"))
@@ -82,6 +86,13 @@ def rounding_of(op: str, arguments: Arguments, expected: Results) -> dict[str, f
         return {"output 1": ROUNDING * size, "pivots": ROUNDING * size, "output 2": ROUNDING * size**0.5 * 10}
     if op == "linear_cut":
         return {"output 1": ROUNDING * (float(expected["output 1"].abs().max()) + size) * 100}
+    if op == "deepfool_step":  # a step is rounded to float32 once
+        return {"nearest": ROUNDING * expected["nearest"].abs(), "step": 2.0**-23 * expected["step"].abs()}
+    if op == "matching_pursuit":
+        scale = float(arguments["limits"][:, 3].max()) / ROUNDING  # |b| max |g|
+        weight = 1e-12 * scale / float(arguments["limits"][:, 0].min())  # an error of c, without the data
+        product = ROUNDING * float(expected["columns"].abs().max())
+        return {"correlations": 1e-10 * scale, "gains": 1e-10 * scale, "weights": weight, "columns": product}
     if op == "herding":
         scores = ROUNDING * (float(arguments["norms"].max()) + 1) * 10
         return {"output 1": scores, "residual": ROUNDING * size * 10}
@@ -98,8 +109,7 @@ def exact_gains(arguments: Arguments, coverage: Tensor) -> np.ndarray:
     if arguments["features"] is None:
         exact = arguments["similarity"].double().numpy()
     else:
-        x = arguments["features"].double().numpy()
-        products = np.take_along_axis(x, positions[..., None], 1) @ x.transpose(0, 2, 1)
+        products = products_of(arguments, positions)
         sides = arguments["norms"].numpy(), arguments["scale"].numpy()
         exact = similarity_of(products, positions, *sides, arguments["metric"], arguments["parameter"])
     return np.maximum(0.0, exact - coverage.numpy()[:, None]).sum(-1)
@@ -118,6 +128,15 @@ def check_bounds(arguments: Arguments, results: Results, bounds: Tensor) -> None
     assert torch.all(bounds[open_] >= left[open_] - slack)
     width = 2 * arguments["error"] * arguments["coverage"].shape[1]
     assert torch.all(bounds[open_] <= before[open_] + width + slack)
+
+
+def check_whitener(arguments: Arguments, whitener: Tensor) -> None:
+    """W'W is the inverse of the Gram matrix of the active rows plus the ridge, and 0 for all others."""
+    for g, active in enumerate(arguments["weights"] > 0):
+        gram, rows = active_gram(arguments, g), whitener[g, : int(active.sum())]
+        product = rows[:, active].mT @ rows[:, active] @ gram
+        assert torch.allclose(product, torch.eye(len(gram), dtype=torch.float64), atol=1e-8)
+        assert not rows[:, ~active].any()
 
 
 def check_evaluations(arguments: Arguments, results: Results, evaluations: Tensor) -> None:

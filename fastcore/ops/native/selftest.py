@@ -88,9 +88,28 @@ def cases() -> dict[str, Case]:
             (0, 1),
             (4, 5),
         ),
+        "matching_pursuit": Case(
+            (
+                features[..., :3].contiguous(),
+                features[..., 3:].contiguous(),
+                coverage - 0.3,
+                torch.tensor([[0.5, 1e-3, 1e-3, 1e-12, 1e9]], dtype=torch.float64).repeat(SETS, 1),
+                budgets,
+                torch.zeros(SETS, ROWS, dtype=torch.uint8),
+                coverage - 0.3,
+                torch.zeros(SETS, MOST, ROWS, dtype=torch.float64),
+                torch.zeros(SETS, MOST, MOST, dtype=torch.float64),
+                torch.full((SETS, MOST), -1),
+                torch.zeros(SETS, MOST, dtype=torch.float64),
+                torch.zeros(SETS, MOST, dtype=torch.float64),
+                3 * MOST,
+            ),
+            (0,),
+            (5, 6, 7, 9, 10, 11),
+        ),
         "coverage_gains": Case((similarity.float(), coverage, 0.125), (0, 1)),
         "facility_location_block": Case(
-            (similarity.float(), features, scale, norms, row_ids, coverage, bounds)
+            (similarity.float(), features, scale, norms, None, row_ids, coverage, bounds)
             + (*block, floor, 1e-5, 1, 0.0, MOST),
             (0, 1),
             (5,),
@@ -100,6 +119,11 @@ def cases() -> dict[str, Case]:
             + (MOST, 0.0),
             (0, 1),
             (3,),
+        ),
+        "deepfool_step": Case(
+            (features[0], uniform(ROWS) - 0.5, uniform(ROWS) * 0.5, uniform(ROWS, WIDTH, dtype=torch.float32))
+            + (0.1,),
+            changed=(2, 3),
         ),
     }
 

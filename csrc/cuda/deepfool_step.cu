@@ -1,0 +1,12 @@
+#include "deepfool_step.cuh"
+#include "launch.h"
+
+namespace fastcore::cuda {
+
+int deepfool_step(const DeepfoolStep& args, void* stream) {
+  constexpr int kThreads = 512;
+  FASTCORE_LAUNCH((deepfool_step_kernel<kThreads>), blocks_for(args.rows), kThreads, as_stream(stream), args);
+  return launch_status();
+}
+
+}  // namespace fastcore::cuda

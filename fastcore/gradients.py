@@ -1,0 +1,160 @@
+"""Gradients of the last layer, one for each row, in factored form: their products are exact and cheap."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastcore.inputs import as_features
+
+_TILE_BYTES = 16 << 20
+
+
+class LastLayerGradients:
+    """Gradient of the cross-entropy of every row by the weights and the bias of the last linear layer.
+
+    With h the input of that layer and delta = softmax(logits) - onehot(label), the gradient of a row is
+    g = delta ⊗ [1; h], a C x (D + 1) matrix. It is never formed: C + D numbers stand for C (D + 1), since
+    <g_i, g_j> = <delta_i, delta_j> (1 + <h_i, h_j>). What is computed from it is float64.
+
+    Args:
+        delta: (n, C) array of any kind; read as float32.
+        h: (n, D) array of any kind; read as float32, on the device of ``delta``.
+
+    Raises:
+        ValueError, TypeError: for other shapes, different numbers of rows, NaN and infinity.
+    """
+
+    def __init__(self, delta: Any, h: Any) -> None:
+        self.delta: Tensor = as_features(delta, name="delta")
+        self.h: Tensor = as_features(h, self.delta.device, name="h")
+        if len(self.delta) != len(self.h):
+            raise ValueError(
+                f"delta and h must have the same number of rows, got {len(self.delta)} and {len(self.h)}"
+            )
+
+    @classmethod
+    def from_logits(cls, logits: Tensor, labels: Tensor, h: Tensor) -> LastLayerGradients:
+        """From logits (n, C), labels (n,) in 0 .. C - 1 and embeddings (n, D).
+
+        delta is computed in float64 before it is rounded: p - 1 of a row that the network is sure of keeps
+        all its digits.
+        """
+        classes = logits.shape[1]
+        check_classes(labels, classes)
+        delta = torch.empty(logits.shape, dtype=torch.float32, device=logits.device)
+        for part in _tiles(len(logits), 8 * classes):
+            p = torch.softmax(logits[part].double(), 1)
+            own = labels[part].to(p.device).unsqueeze(1)
+            p.scatter_(1, own, 0.0)
+            # 1 - p of the own class is the sum of the others, without cancellation.
+            delta[part] = p.scatter_(1, own, -p.sum(1, keepdim=True)).float()
+        return cls(delta, h)
+
+    def __len__(self) -> int:
+        return len(self.delta)
+
+    def __getitem__(self, rows: Any) -> LastLayerGradients:
+        """The gradients of some rows, by a slice, a mask or row numbers."""
+        part = object.__new__(LastLayerGradients)
+        part.delta, part.h = self.delta[rows].contiguous(), self.h[rows].contiguous()
+        return part
+
+    def __repr__(self) -> str:
+        return f"LastLayerGradients(n={self.n}, classes={self.classes}, width={self.width})"
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return len(self.delta)
+
+    @property
+    def classes(self) -> int:
+        """Number of classes C."""
+        return self.delta.shape[1]
+
+    @property
+    def width(self) -> int:
+        """Width D of the embeddings."""
+        return self.h.shape[1]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the factors are."""
+        return self.delta.device
+
+    def to(self, device: torch.device | str) -> LastLayerGradients:
+        """The same gradients on another device."""
+        moved = object.__new__(LastLayerGradients)
+        moved.delta, moved.h = self.delta.to(device), self.h.to(device)
+        return moved
+
+    def labels(self) -> Tensor:
+        """(n,) int64 class of every row, as delta tells it: p - 1 is its only negative entry."""
+        return self.delta.argmin(1)
+
+    def squared_norms(self) -> Tensor:
+        """(n,) squared lengths of the gradients."""
+        norms = torch.empty(self.n, dtype=torch.float64, device=self.device)
+        for part in self._parts(self.classes + self.width):
+            delta, h = self.delta[part].double(), self.h[part].double()
+            norms[part] = delta.square().sum(1) * (1 + h.square().sum(1))
+        return norms
+
+    def products(self, rows: Tensor | None = None, others: Tensor | None = None) -> Tensor:
+        """(a, b) inner products of the gradients of `rows` with those of `others`; None means all rows.
+
+        a b (C + D) multiplications.
+        """
+        left, right = (self if some is None else self[some] for some in (rows, others))
+        delta, h = right.delta.double().T, right.h.double().T
+        out = torch.empty(left.n, right.n, dtype=torch.float64, device=self.device)
+        for part in left._parts(left.classes + left.width + right.n):
+            torch.mm(left.h[part].double(), h, out=out[part])
+            out[part].add_(1).mul_(left.delta[part].double() @ delta)
+        return out
+
+    def weighted_sum(self, weights: Tensor) -> Tensor:
+        """(C, D + 1) sum of the gradients times weights (n,); column 0 is the bias. n C D multiplications."""
+        total = torch.zeros(self.classes, self.width + 1, dtype=torch.float64, device=self.device)
+        for part in self._parts(self.classes + self.width):
+            delta = self.delta[part].double() * weights[part].double().unsqueeze(1)
+            total[:, 0] += delta.sum(0)
+            total[:, 1:] += delta.T @ self.h[part].double()
+        return total
+
+    def project(self, direction: Tensor) -> Tensor:
+        """(n,) inner products of every gradient with a direction (C, D + 1). n C D multiplications."""
+        direction = direction.to(self.device, torch.float64)
+        out = torch.empty(self.n, dtype=torch.float64, device=self.device)
+        for part in self._parts(2 * self.classes + self.width):
+            rows = torch.addmm(direction[:, 0], self.h[part].double(), direction[:, 1:].T)
+            out[part] = (rows * self.delta[part].double()).sum(1)
+        return out
+
+    def materialise(self) -> Tensor:
+        """(n, C (D + 1)) float32, the gradients themselves: for checks on small data."""
+        ones = torch.ones(self.n, 1, device=self.device)
+        return (self.delta.unsqueeze(2) * torch.cat([ones, self.h], 1).unsqueeze(1)).flatten(1)
+
+    def _parts(self, numbers: int) -> Iterator[slice]:
+        return _tiles(self.n, 8 * numbers)
+
+
+def check_classes(labels: Tensor, classes: int) -> None:
+    """Raises ValueError unless all labels are in 0 .. classes - 1."""
+    bad = ((labels < 0) | (labels >= classes)).nonzero()
+    if len(bad):
+        row = int(bad[0])
+        raise ValueError(
+            f"labels must be between 0 and {classes - 1}, the classes of the logits, got {int(labels[row])} "
+            f"at row {row}"
+        )
+
+
+def _tiles(n: int, row_bytes: int) -> Iterator[slice]:
+    step = max(1, _TILE_BYTES // row_bytes)
+    return (slice(start, start + step) for start in range(0, n, step))

@@ -1,0 +1,279 @@
+"""Facility location and graph cut on last-layer gradients, from their factors.
+
+With x = delta and y = h, <g_i, g_j> = <x_i, x_j> (1 + <y_i, y_j>): two narrow products and one pass over their
+entries stand for one product of width C (D + 1). The sum of the gradients is one C x (D + 1) matrix.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from fastcore.greedy.batches import TILE_BYTES, Batch, FeatureSets, pick, top_block
+from fastcore.greedy.coverage import FLOOR, Coverage
+from fastcore.greedy.cuts import BlockCut, PairwiseCut
+from fastcore.numerics import UNIT, product_error
+from fastcore.ops.facility_location_block import SAME, inner_products, similarity_of_products
+from fastcore.ops.graph_cut_block import graph_cut_block
+from fastcore.similarity import METRICS, GradientSimilarity
+
+BLOCK = 256
+PICKS_A_PASS = 64
+LANDMARKS = 64
+RELATIVE = 1e-9  # of squared lengths: more than the rounding of differences of them
+TRIANGLE = 512  # rows of a matrix that are made together
+
+
+class GradientSets(FeatureSets):
+    """Similarities of gradients within the sets of one batch.
+
+    Attributes:
+        linear: similarities are shift + factor * <unit or plain rows>: cosine and dot.
+    """
+
+    def __init__(self, view: GradientSimilarity, batch: Batch) -> None:
+        super().__init__(view, batch)
+        self.linear = view.metric in ("cosine", "dot")
+        self.shift, self.factor = (0.5, 0.5) if view.metric == "cosine" else (0.0, 1.0)
+        self.sizes = batch.sizes.double()
+
+    def totals(self) -> Tensor:
+        """(G, n) inner product of every scaled row with the sum of them all: cosine and dot.
+
+        n C D multiplications, or n^2 (C + D) in small sets.
+        """
+        n, classes, width = *self.x.shape[1:], self.factors[1].shape[2]
+        if n * (classes + width) >= classes * width:
+            return self.scale * self._project(self._weighted_sum(self.scale * self.inside))
+        return (self.sums() - self.shift * self.sizes.unsqueeze(1)) / self.factor
+
+    def _weighted_sum(self, weights: Tensor) -> Tensor:
+        delta, h = self.factors
+        total = weights.new_zeros(len(h), delta.shape[2], h.shape[2] + 1)
+        for part in self._parts():
+            x = delta[:, part].double() * weights[:, part].unsqueeze(2)
+            total[:, :, 0] += x.sum(1)
+            total[:, :, 1:] += x.mT @ h[:, part].double()
+        return total
+
+    def _project(self, direction: Tensor) -> Tensor:
+        delta, h = self.factors
+        out = torch.empty_like(self.scale)
+        for part in self._parts():
+            rows = torch.baddbmm(direction[:, None, :, 0], h[:, part].double(), direction[:, :, 1:].mT)
+            out[:, part] = rows.mul_(delta[:, part]).sum(2)
+        return out
+
+    def _parts(self) -> list[slice]:
+        sets, n, classes = self.x.shape
+        step = max(1, TILE_BYTES // (8 * sets * (2 * classes + self.factors[1].shape[2])))
+        return [slice(start, start + step) for start in range(0, n, step)]
+
+
+class GradientCoverage(Coverage):
+    """Coverage from gradients: float32 products as bounds, float64 where they cannot tell.
+
+    What a product of the two factors may be off by: with relative errors e and f of theirs,
+    |x'y' - xy| <= (e + f + e f) |x| |y|, and both are computed as inner products.
+    """
+
+    def __init__(self, view: GradientSimilarity, batch: Batch, limit: int) -> None:
+        super().__init__(view, batch)
+        self.view: GradientSimilarity = view
+        self.sets, self.metric = GradientSets(view, batch), view.metric
+        classes, width = view.gradients.classes, view.gradients.width
+        longest = float(view.norms.max().sqrt())
+        if self.sets.linear:
+            self.delta = self._scaled_delta()
+            # The 1 of 1 + <h, h'> is one more column; the last product and sum round once each.
+            e, f = product_error(classes), product_error(width + 1)
+            length = 0.5 if view.metric == "cosine" else longest**2
+            self.error = (e + f + e * f + 2 * UNIT) * length + (2 * UNIT if view.metric == "cosine" else 0.0)
+        else:
+            # The root of a small squared distance magnifies rounding: these products are float64. Two
+            # results for one pair may lie on either side of SAME; then they differ by its root.
+            largest = view.parameter if view.metric == "euclidean" else 1.0
+            near = 5e-7 * longest if view.metric == "euclidean" else 3e-13 * view.parameter * longest**2
+            self.error = 4 * UNIT * largest + near
+        if 4 * len(self.coverage) * self.n**2 <= limit:
+            self.matrix = self._whole_matrix()
+
+    def _scaled_delta(self) -> Tensor:
+        # Under cosine delta takes the scale of the row and the factor 1/2, so that products need neither.
+        if self.metric == "dot":
+            return self.sets.x
+        delta = torch.empty_like(self.sets.x)
+        step = max(1, TILE_BYTES // (8 * len(delta) * delta.shape[2]))
+        scale = (math.sqrt(0.5) * self.sets.scale).unsqueeze(2)
+        for start in range(0, self.n, step):
+            part = slice(start, start + step)
+            delta[:, part] = self.sets.x[:, part].double() * scale[:, part]
+        return delta
+
+    def _whole_matrix(self) -> Tensor:
+        # Half of the products: the other triangle is its mirror image.
+        out = self.sets.x.new_empty(len(self.coverage), self.n, self.n)
+        every = torch.arange(self.n, device=out.device).expand(len(out), -1)
+        for start in range(0, self.n, TRIANGLE):
+            stop = min(start + TRIANGLE, self.n)
+            self._fill(out[:, start:stop, start:], every[:, start:stop], start)
+            out[:, stop:, start:stop] = out[:, start:stop, stop:].mT
+        return out
+
+    def _fill(self, out: Tensor, at: Tensor, first: int) -> None:
+        """Writes the similarity of the rows at positions (G, B) with all rows from `first` into out."""
+        sets = self.sets
+        h = pick(sets.factors[1], at)
+        if sets.linear:
+            delta = pick(self.delta, at)
+            one = h.new_ones(1, 1, 1)
+            step = max(1, TILE_BYTES // (8 * len(out) * at.shape[1]))
+        else:
+            rows = [pick(sets.x, at).double(), h.double()]
+            side = pick(sets.scale, at), pick(sets.norms, at)
+            numbers = sets.x.shape[2] + h.shape[2] + 3 * at.shape[1]
+            step = max(1, TILE_BYTES // (8 * len(out) * numbers))
+        for start in range(first, self.n, step):
+            part = slice(start, min(start + step, self.n))
+            here = out[:, :, start - first : part.stop - first]
+            if sets.linear:
+                products = torch.baddbmm(one, h, sets.factors[1][:, part].mT)
+                torch.mul(products, torch.bmm(delta, self.delta[:, part].mT), out=products)
+                torch.add(products, sets.shift, out=here)
+            else:
+                products = inner_products(rows, [factor[:, part].double() for factor in sets.factors])
+                other = sets.scale[:, part], sets.norms[:, part]
+                if self.metric == "euclidean":
+                    # The formula of similarity_of_products, with fewer copies and the root in float32.
+                    sums = side[1].unsqueeze(2) + other[1].unsqueeze(1)
+                    squared = products.mul_(-2).add_(sums)
+                    squared.masked_fill_(squared < sums.mul_(SAME), 0.0)
+                    here.copy_(squared.float().sqrt_().neg_().add_(sets.parameter))
+                else:
+                    here.copy_(
+                        similarity_of_products(products, side, other, METRICS[self.metric], sets.parameter)
+                    )
+
+    def step(self) -> int:
+        """Candidates whose similarities are made or read together in a sweep."""
+        # Where they are made, the candidates are copied, too, and in float64.
+        copies = 0 if self.matrix is not None else 3 * self.view.width
+        return max(1, TILE_BYTES // (4 * (self.n + copies) * len(self.coverage)))
+
+    def block(self, at: Tensor) -> Tensor:
+        """(G, B, n) float32 similarity of the candidates at positions (G, B) with all rows."""
+        self.computed += at.numel()
+        out = self.sets.x.new_empty(*at.shape, self.n)
+        self._fill(out, at, 0)
+        return out
+
+    def columns(self, at: Tensor) -> Tensor:
+        """(G, n, B) float64 similarity of all rows with those at positions (G, B)."""
+        return self.sets.columns(at)
+
+    def start(self) -> None:
+        """Bounds on the gains of all candidates."""
+        if self.metric != "cosine" or float(self.covered().max()) > 0:
+            return self.sweep()
+        # No similarity is negative and nothing is covered: a gain is the sum of a column.
+        total = 0.5 * self.sets.sizes.unsqueeze(1) + 0.5 * self.sets.totals()
+        self.bounds = torch.where(self.bounds == -torch.inf, -torch.inf, total * (1 + 1e-12) + FLOOR * self.n)
+
+    def full(self) -> Tensor:
+        """(G,) the coverage when all rows are picked."""
+        if self.metric == "dot":
+            return super().full()
+        # Nothing is more similar to a row than itself.
+        return self.diagonal.masked_fill(self.coverage.isinf(), 0).sum(1)
+
+    def _exact(self) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
+        return self.sets.x, self.sets.scale, self.sets.norms, self.sets.factors[1]
+
+    def _metric(self) -> tuple[int, float]:
+        return METRICS[self.metric], self.sets.parameter
+
+
+class GradientCut(PairwiseCut):
+    """Graph-cut gains under any metric on gradients.
+
+    Under cosine and dot the first sums need no pairs, and picks go on in a block for as long as no row outside
+    it can have risen above them: along and apart from the sum of all rows, as in LinearCut.
+    """
+
+    sets: GradientSets
+
+    def __init__(self, view: GradientSimilarity, batch: Batch, lam: float) -> None:
+        BlockCut.__init__(self, lam)
+        self.view, self.sets = view, GradientSets(view, batch)
+        sets, own = self.sets, lam * batch.take(view.diagonal())
+        if not sets.linear:
+            self.gains = sets.sums() - own
+            return
+        totals = sets.totals() * sets.inside
+        self.gains = sets.factor * totals + sets.shift * sets.sizes.unsqueeze(1) - own
+        self.along, self.apart = self._split(batch)
+
+    def _split(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Every scaled row (G, n) in coordinates (G, n, r) along some landmark rows, and the length of the rest.
+
+        With B = L^-1 (landmarks), L L' = their Gram matrix plus a little on its diagonal, I - B'B is positive
+        semidefinite, so that |<x, y> - <Bx, By>|^2 <= (|x|^2 - |Bx|^2) (|y|^2 - |By|^2) for all rows and sums.
+        """
+        sets = self.sets
+        count = min(LANDMARKS, sets.inside.shape[1])
+        share = (torch.arange(count, device=sets.x.device) + 0.5) / count
+        marks = (share * batch.sizes.unsqueeze(1)).long()
+        columns = (sets.columns(marks) - sets.shift) / sets.factor * sets.inside.unsqueeze(2)
+        gram = pick(columns, marks)
+        size = gram.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-300)[:, None, None]
+        eye = torch.eye(count, dtype=torch.float64, device=gram.device)
+        root = torch.linalg.cholesky(0.5 * (gram + gram.mT) + 1e-6 * count * size * eye)
+        along = torch.linalg.solve_triangular(root.mT, columns, upper=True, left=False)
+        squares = sets.norms * sets.scale.square()
+        return along, ((squares - along.square().sum(2)).clamp_(min=0) + RELATIVE * squares).sqrt()
+
+    def pick(self, fixed: Tensor, left: Tensor, block: int | None) -> tuple[Tensor, Tensor]:
+        """The next picks (G, P) and their gains: see Cut."""
+        if not self.sets.linear:
+            return super().pick(fixed, left, block)
+        values = self.gains.masked_fill(fixed, -torch.inf)
+        floor = FLOOR * values.masked_fill(fixed, 0).abs().amax(1)
+        at, nothing, row = top_block(values, block or BLOCK, floor)
+        most = min(at.shape[1], int(left.max()), PICKS_A_PASS)
+        similarity = self.among(at)
+        limits = (left.clamp(max=most), torch.full_like(nothing, -torch.inf), row, floor)
+        picks, gains = graph_cut_block(similarity, pick(values, at), at, *limits, 2 * self.lam, most)
+        bounds = self._outside(values.scatter(1, at, -torch.inf), similarity, at, picks)
+        best = gains - 1e-12 * gains.abs() - floor.unsqueeze(1)
+        beaten = bounds >= best
+        beaten[:, 0] = False  # the block holds the best row of all
+        picks = picks.masked_fill(beaten.cummax(1).values, -1)
+        return torch.where(picks < 0, -1, at.gather(1, picks.clamp(min=0))), gains
+
+    def _outside(self, values: Tensor, similarity: Tensor, at: Tensor, picks: Tensor) -> Tensor:
+        """(G, P) upper bounds on the gains of rows outside the block, before each of the picks in it."""
+        sets, open_ = self.sets, picks >= 0
+        raw = (pick(pick(similarity, picks).mT, picks) - sets.shift) / sets.factor
+        raw.mul_(open_.unsqueeze(1) & open_.unsqueeze(2))
+        lengths = raw.diagonal(dim1=1, dim2=2).clamp(min=0).sqrt().cumsum(1)
+        squared = raw.cumsum(1).cumsum(2).diagonal(dim1=1, dim2=2)
+        along = (pick(self.along, at.gather(1, picks.clamp(min=0))) * open_.unsqueeze(2)).cumsum(1)
+        apart = ((squared - along.square().sum(2)).clamp(min=0) + RELATIVE * lengths.square()).sqrt()
+        # Before a pick there are those in front of it.
+        along = torch.nn.functional.pad(along[:, :-1], (0, 0, 1, 0))
+        apart = torch.nn.functional.pad(apart[:, :-1], (1, 0))
+        steps = torch.arange(picks.shape[1], device=picks.device, dtype=torch.float64)
+        drift = 2 * self.lam * sets.factor
+        bounds = torch.full_like(apart, -torch.inf)
+        tile = max(1, TILE_BYTES // (8 * len(picks) * picks.shape[1]))
+        for start in range(0, values.shape[1], tile):
+            part = slice(start, start + tile)
+            change = self.apart[:, part, None] * apart.unsqueeze(1)
+            change = torch.baddbmm(change, self.along[:, part], along.mT, beta=drift, alpha=-drift)
+            change -= 2 * self.lam * sets.shift * steps
+            if sets.shift:  # cosine: no similarity is negative: no gain rises
+                change.clamp_(max=0)
+            bounds = torch.maximum(bounds, change.add_(values[:, part, None]).amax(1))
+        return bounds

@@ -1,0 +1,47 @@
+"""CRAIG."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastcore import checks
+from fastcore.budget import Partition
+from fastcore.greedy.facility_location import facility_location as engine
+from fastcore.greedy.picks import Picks
+from fastcore.registry import Context, method
+
+
+@method(
+    "craig",
+    signal="gradients",
+    metrics=("euclidean", "cosine", "dot"),
+    weights="cluster",
+    cost="n²·(C + D) from gradients of C classes and width D",
+    paper='Mirzasoleiman et al., "Coresets for data-efficient training of machine learning models", 2020',
+)
+def craig(
+    view: Any,
+    partition: Partition,
+    *,
+    stop_at: float | None = None,
+    context: Context,
+) -> Picks:
+    """Rows whose gradients, weighted by the rows they stand for, sum to nearly that of all rows.
+
+    Helps when training by gradient descent on weighted rows, re-selected now and then.
+
+    Facility location on c - |g_i - g_j|, c twice the largest distance to the mean: the picks bound the error
+    of the weighted gradient sum, which is at most the sum of the distances to the nearest picks. A weight is
+    the number of rows whose nearest pick it is; the weights of a ground set sum to its size. ``stop_at`` in
+    (0, 1] stops at that fraction of the full coverage.
+    """
+    if stop_at is not None:
+        checks.number("stop_at", stop_at, "(0, 1]")
+    return engine(
+        view,
+        partition,
+        preselected=context.preselected,
+        stop_at=stop_at,
+        memory=context.memory,
+        progress=context.progress,
+    )

@@ -1,0 +1,185 @@
+"""Signals in files: the same as in memory, resumed after a kill, never those of another model."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fastcore.signals import compute, store
+from tests.signals.networks import data, small
+
+ROOT = Path(__file__).resolve().parents[2]
+ALL = ("embeddings", "logits", "labels", "losses")
+X, Y = data()
+KINDS = ["signals", "signals.safetensors"]
+
+
+class Counting(torch.nn.Module):
+    """Counts the rows it is run on, and fails or dies once it has seen some."""
+
+    def __init__(self, most: int = 10**9, die: bool = False) -> None:
+        super().__init__()
+        self.inner, self.rows, self.most, self.die = small(), 0, most, die
+
+    def forward(self, x):
+        self.rows += len(x)
+        if self.rows > self.most:
+            if self.die:
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise RuntimeError("broken")
+        return self.inner(x)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_written_is_what_memory_holds(kind, tmp_path):
+    path = tmp_path / "new folder" / kind
+    plain = compute(small(), (X, Y), ALL, batch_size=8)
+    written = compute(small(), (X, Y), ALL, batch_size=8, path=path)
+    for name in ALL:
+        assert torch.equal(getattr(plain, name), getattr(written, name))
+    assert [each.name for each in path.parent.iterdir()] == [kind]
+    # The result is a private map of the file.
+    written.logits[0] = 7
+    assert torch.equal(store.load(path)["logits"], plain.logits)
+
+
+def test_other_programs_read_the_files(tmp_path):
+    plain = compute(small(), (X, Y), ALL)
+    compute(small(), (X, Y), ALL, path=tmp_path / "a")
+    assert np.array_equal(np.load(tmp_path / "a" / "labels.npy"), Y.numpy())
+    compute(small(), (X, Y), ALL, path=tmp_path / "a.safetensors")
+    held = pytest.importorskip("safetensors.torch").load_file(tmp_path / "a.safetensors")
+    assert sorted(held) == sorted(ALL)
+    assert all(torch.equal(held[name], getattr(plain, name)) for name in ALL)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_finished_file_is_read_and_not_computed_again(kind, tmp_path):
+    compute(Counting(), (X, Y), ALL, path=tmp_path / kind)
+    model = Counting()
+    again = compute(model, (X, Y), ("labels", "logits"), batch_size=4, path=tmp_path / kind)
+    assert model.rows <= 8  # the first batch tells what to look for
+    assert torch.equal(again.logits, compute(small(), (X, Y)).logits) and again.embeddings is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_goes_on_where_it_stopped(kind, tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "FLUSH_SECONDS", -1.0)
+    path = tmp_path / kind
+    with pytest.raises(RuntimeError, match="broken"):
+        compute(Counting(most=30), (X, Y), ALL, batch_size=5, path=path)
+    assert not path.exists()
+    assert json.loads((tmp_path / f"{kind}.partial" / "manifest.json").read_text())["done"] == 25
+    model = Counting()
+    resumed = compute(model, (X, Y), ALL, batch_size=6, path=path)
+    assert model.rows == 2 * 6 + 12  # the first batch twice, to find the layer, and the rest
+    plain = compute(small(), (X, Y), ALL, batch_size=5)
+    for name in ALL:
+        torch.testing.assert_close(getattr(resumed, name), getattr(plain, name), rtol=1e-6, atol=1e-6)
+    assert [each.name for each in tmp_path.iterdir()] == [kind]
+
+
+SCRIPT = """
+import sys
+import torch
+from fastcore.signals import compute, store
+from tests.signals.networks import data
+from tests.signals.test_store import Counting
+torch.set_num_threads(1)
+store.FLUSH_SECONDS = -1.0
+quantities = ("embeddings", "logits", "labels", "losses")
+compute(Counting(most=30, die=True), data(), quantities, batch_size=5, path=sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_killed_process_is_resumed(kind, tmp_path):
+    path = tmp_path / kind
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", SCRIPT, str(path)]
+    killed = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=ROOT)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert not path.exists()
+    model = Counting()
+    resumed = compute(model, (X, Y), ALL, batch_size=5, path=path)
+    assert model.rows == 2 * 5 + 12
+    plain = compute(small(), (X, Y), ALL, batch_size=5)
+    for name in ALL:
+        torch.testing.assert_close(getattr(resumed, name), getattr(plain, name), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("done", [False, True])
+def test_signals_of_something_else_are_refused(kind, done, tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "FLUSH_SECONDS", -1.0)
+    path = tmp_path / kind
+    if done:
+        compute(Counting(), (X, Y), ("embeddings", "logits"), path=path)
+    else:
+        with pytest.raises(RuntimeError):
+            compute(Counting(most=30), (X, Y), ("embeddings", "logits"), batch_size=5, path=path)
+    trained = Counting()
+    trained.inner.conv.bias.data[0] += 1e-6
+    statistics = Counting()
+    statistics.inner.norm.running_mean[0] += 1e-6
+    other = X.clone()
+    other[0] += 1
+    asked = ("embeddings", "logits")
+    for model, dataset, quantities, options, message in [
+        (trained, (X, Y), asked, {}, "another model"),
+        (statistics, (X, Y), asked, {}, "another model"),
+        (Counting(), (X[:-1], Y[:-1]), asked, {}, "another data set"),
+        (Counting(), (other, Y), asked, {}, "another data set"),
+        (Counting(), (X, Y), asked, {"layer": "inner.fc"}, "another layer"),
+        (Counting(), (X, Y), asked, {"amp": torch.bfloat16}, "another amp"),
+        (Counting(), (X, Y), ALL, {}, "no labels" if done else "other quantities"),
+    ]:
+        with pytest.raises(ValueError, match=message) as caught:
+            compute(model, dataset, quantities, path=path, **options)
+        assert str(tmp_path) in str(caught.value)
+    compute(Counting(), (X, Y), asked, path=path)  # nothing was changed by the refusals
+
+
+def test_what_is_there_is_never_overwritten(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "thesis.txt").write_text("years of work")
+    (tmp_path / "file").write_text("text")
+    (tmp_path / "a.safetensors").write_bytes(b"\xff" * 20)
+    for name in ("folder", "file", "a.safetensors"):
+        with pytest.raises(ValueError, match=f"path must be new or hold signals, but .*{name} is there"):
+            compute(small(), (X, Y), path=tmp_path / name)
+    assert (tmp_path / "folder" / "thesis.txt").read_text() == "years of work"
+    (tmp_path / "empty").mkdir()
+    compute(small(), (X, Y), path=tmp_path / "empty")
+    with pytest.raises(ValueError, match="there is no manifest.json in it"):
+        store.load(tmp_path / "folder")
+
+
+def test_a_start_that_was_killed_before_its_manifest_is_cleared(tmp_path):
+    (tmp_path / "a.partial").mkdir()
+    (tmp_path / "a.partial" / "logits.npy").write_bytes(b"half")
+    compute(small(), (X, Y), path=tmp_path / "a")
+    assert [each.name for each in tmp_path.iterdir()] == ["a"]
+    (tmp_path / "b.partial").mkdir()
+    (tmp_path / "b.partial" / "thesis.txt").write_text("years of work")
+    with pytest.raises(ValueError, match="b.partial must be ours to write, but holds thesis.txt"):
+        compute(small(), (X, Y), path=tmp_path / "b")
+    assert (tmp_path / "b.partial" / "thesis.txt").exists()
+
+
+def test_a_disk_that_is_full_is_an_error_before_the_work(tmp_path, monkeypatch):
+    def full(descriptor, start, size):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    with pytest.raises(OSError, match="cannot write .*No space left on device"):
+        compute(small(), (X, Y), path=tmp_path / "a")
+    assert not (tmp_path / "a").exists()
