@@ -21,9 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import features, harness, memory, plot, startup
+from benchmarks import features, harness, memory, networks, plot, startup
 from benchmarks.cases import CASES, OURS, Case, Contender, Outcome, target_rows
 from benchmarks.harness import Row, Timing, console
+from benchmarks.network_cases import NETWORK_CASES
 from benchmarks.peers import Data
 from benchmarks.refcheck import Verdict, check_list, compare, judge
 
@@ -134,10 +135,12 @@ def measure_startup(options: argparse.Namespace) -> list[Row]:
 
 def run(options: argparse.Namespace) -> int:
     """Measure what was asked for; the exit code."""
-    names = options.case or [*CASES, STARTUP]
+    names = options.case or [*CASES, *NETWORK_CASES, STARTUP]
     needed = max((CASES[name].rows for name in names if name in CASES), default=0)
     if needed and not options.quick:
         features.make(needed)
+    if set(names) & NETWORK_CASES.keys() and not options.quick:
+        networks.make()
     facts = harness.machine()
     console.print(", ".join(f"{key} {value}" for key, value in facts.items()), style="dim")
     out = options.out or (None if options.quick else Path(__file__).parent / "results")
@@ -146,6 +149,9 @@ def run(options: argparse.Namespace) -> int:
     for name in names:
         if name == STARTUP:
             title, rows = "import and native build", measure_startup(options)
+        elif name in NETWORK_CASES:
+            case = NETWORK_CASES[name]
+            title, rows = case.title, case.measure(options.repeats or case.repeats, options.quick)
         else:
             title = CASES[name].title
             rows, mistakes = measure_case(CASES[name], options)
@@ -169,7 +175,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         "python -m benchmarks", description=lines[0], epilog=lines[-1], allow_abbrev=False
     )
-    parser.add_argument("--case", action="append", choices=[*CASES, STARTUP], help="may be repeated")
+    parser.add_argument(
+        "--case", action="append", choices=[*CASES, *NETWORK_CASES, STARTUP], help="may be repeated"
+    )
     parser.add_argument("--repeats", type=int, help="instead of the case's own number")
     parser.add_argument("--quick", action="store_true", help="small input, no targets, no records")
     parser.add_argument("--no-memory", action="store_true", help="leave out the memory measurements")

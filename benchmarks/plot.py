@@ -51,7 +51,7 @@ def draw(folder: Path) -> Path | None:
         axis.bar_label(drawn, [f"{s:.3g} s" for s in seconds], padding=6, fontsize=8)
         axis.set_xscale("log")
         axis.margins(x=0.25)
-        size = "{rows} x {width}, k = {k}".format(**rows[0])
+        size = "{rows} x {width}".format(**rows[0]) + (", k = {k}".format(**rows[0]) if rows[0]["k"] else "")
         axis.set_title(f"{name.replace('_', ' ')}: {size}", loc="left", fontsize=10)
         axis.spines[["top", "right"]].set_visible(False)
     first = bars[0]
