@@ -20,7 +20,9 @@
   X(facility_location_block, FacilityLocationBlock)
 
 // Ops without a CUDA kernel.
-#define FASTCORE_CPU_OPS(X) X(facility_location_sparse, FacilityLocationSparse)
+#define FASTCORE_CPU_OPS(X) \
+  X(asymmetry, Asymmetry)   \
+  X(facility_location_sparse, FacilityLocationSparse)
 
 namespace fastcore::cpu {
 

@@ -19,7 +19,7 @@ from fastcore.ops.facility_location_sparse import facility_location_sparse
 from fastcore.similarity import FeatureSimilarity, Similarity, SparseSimilarity
 
 BLOCK = 512
-PICKS_A_CALL = 256
+PICKS_A_CALL = 1024
 
 
 @full_precision()

@@ -13,6 +13,7 @@ import torch
 from tests.ops.inputs import (
     KINDS,
     Arguments,
+    asymmetry,
     coverage_gains,
     facility_location_block,
     facility_location_sparse,
@@ -84,6 +85,8 @@ def _cases() -> Iterator[Case]:
         yield case(facility_location_block, 2, 30, 75, "duplicates", "open", metric)
         yield case(facility_location_block, 2, 30, 75, "integer", "open", metric)
     yield case(facility_location_block, 1, 20, 2100, "random", "open", 1)  # the large block of threads
+    for i, rows in enumerate((1, 7, 8, 31, 515, 1030)):
+        yield from (case(asymmetry, 1 + i % 3, rows, changes) for changes in (0, 1, 20))
     for kind in KINDS:
         yield from (case(facility_location_sparse, *shape, kind) for shape in ((1, 1), (40, 30), (9, 70)))
 

@@ -242,6 +242,14 @@ def facility_location_block(
     }
 
 
+def asymmetry(rng: np.random.Generator, sets: int, rows: int, changes: int) -> Arguments:
+    matrix = rng.integers(-3, 4, (sets, rows, rows)).astype(float)
+    matrix += np.swapaxes(matrix, 1, 2)
+    for _ in range(changes):
+        matrix[rng.integers(sets), rng.integers(rows), rng.integers(rows)] += 1
+    return {"matrix": tensor(matrix, torch.float32)}
+
+
 def facility_location_sparse(rng: np.random.Generator, rows: int, candidates: int, kind: str) -> Arguments:
     filled = rng.random((candidates, rows)) < 0.3
     filled[rng.random(candidates) < 0.2] = False  # columns without an entry
