@@ -211,6 +211,13 @@ struct MatchingPursuit {
 
 // ---- facility location --------------------------------------------------------------------------
 
+// out[g] = number of entries (i, j) with matrix[g][i][j] != matrix[g][j][i] (CPU only)
+struct Asymmetry {
+  const float* matrix;  // (sets, rows, rows)
+  int64_t* out;         // (sets)
+  int64_t sets, rows;
+};
+
 // For every candidate j: gains[j] = sum_i max(0, similarity[j][i] - coverage[i]) and
 // active[j] = number of rows i with similarity[j][i] > coverage[i] - margin.
 struct CoverageGains {

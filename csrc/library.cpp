@@ -377,6 +377,17 @@ void deepfool_step(const Tensor& normals, const Tensor& values, Tensor nearest, 
 }
 
 #ifndef FASTCORE_SIMT
+Tensor asymmetry(const Tensor& matrix) {
+  const Call call("asymmetry", matrix);
+  const auto [sets, rows, columns] = call.sizes<3>("matrix", matrix);
+  Asymmetry args{};
+  BIND(matrix, sets, rows, rows);
+  Tensor out = call.make(args.out, {sets});
+  args.sets = sets, args.rows = rows;
+  Cpu::run(args, matrix);
+  return out;
+}
+
 std::tuple<Tensor, Tensor, Tensor> facility_location_sparse(const Tensor& offsets, const Tensor& indices,
                                                             const Tensor& values, Tensor coverage,
                                                             Tensor bounds, int64_t budget, double floor) {
@@ -450,6 +461,7 @@ FASTCORE_LIBRARY(FASTCORE_NAMESPACE, library) {
       "Tensor budgets, "
       "Tensor outside, Tensor outside_row, Tensor floor, float error, int metric, float parameter, int most) "
       "-> (Tensor, Tensor, Tensor)");
+  library.def("asymmetry(Tensor matrix) -> Tensor");
   library.def(
       "deepfool_step(Tensor normals, Tensor values, Tensor(a!) nearest, Tensor(b!) step, float least) -> ()");
   library.def(
@@ -462,6 +474,7 @@ FASTCORE_LIBRARY_IMPL(FASTCORE_NAMESPACE, CPU, library) { fastcore::implement<fa
 #else
 FASTCORE_LIBRARY_IMPL(FASTCORE_NAMESPACE, CPU, library) {
   fastcore::implement<fastcore::Cpu>(library);
+  library.impl("asymmetry", TORCH_BOX(&fastcore::asymmetry));
   library.impl("facility_location_sparse", TORCH_BOX(&fastcore::facility_location_sparse));
 }
 #endif

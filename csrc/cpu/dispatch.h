@@ -22,7 +22,9 @@
   X(deepfool_step, DeepfoolStep)
 
 // Ops without a CUDA kernel.
-#define FASTCORE_CPU_OPS(X) X(facility_location_sparse, FacilityLocationSparse)
+#define FASTCORE_CPU_OPS(X) \
+  X(asymmetry, Asymmetry)   \
+  X(facility_location_sparse, FacilityLocationSparse)
 
 namespace fastcore::cpu {
 

@@ -1,8 +1,10 @@
 #include <algorithm>
 #include <cmath>
+#include <memory>
 #include <utility>
 #include <vector>
 
+#include "cpu/active_rows.h"
 #include "cpu/choice.h"
 #include "cpu/coverage.h"
 #include "cpu/parallel.h"
@@ -25,6 +27,8 @@ class Greedy {
         covered_(coverage_, coverage_ + args.rows),
         lower_(args.block),
         fresh_(args.block, -1),
+        active_(args.block),
+        listed_(args.block),
         columns_(args.block) {
     for (int64_t i = 0; i < a_.rows; ++i)
       if (coverage_[i] < -kClosed) largest_ = std::max(largest_, std::fabs(coverage_[i]));
@@ -69,7 +73,7 @@ class Greedy {
 
   // Takes from the heap every candidate that may be the best, all freshly evaluated.
   std::vector<int64_t> take_contenders() {
-    const size_t several = a_.sets == 1 ? 2 * static_cast<size_t>(thread_count()) : 1;
+    size_t several = a_.sets == 1 ? 2 * static_cast<size_t>(thread_count()) : 1;
     std::vector<int64_t> taken, stale;
     double best_lower = kClosed;
     const auto reachable = [&](int64_t j) { return bounds_[j] >= best_lower - tolerance(best_lower); };
@@ -87,6 +91,7 @@ class Greedy {
       }
       evaluate(stale);
       for (int64_t j : stale) push(j);
+      if (a_.sets == 1) several = std::min<size_t>(2 * several, 64);
     }
     const auto beaten = std::partition(taken.begin(), taken.end(), reachable);
     for (auto j = beaten; j != taken.end(); ++j) push(*j);
@@ -97,43 +102,56 @@ class Greedy {
   void evaluate(const std::vector<int64_t>& candidates) {
     const int64_t count = static_cast<int64_t>(candidates.size());
     const auto body = [&](int64_t begin, int64_t end) {
-      int64_t c = begin;
-      for (; c + 2 <= end; c += 2) estimate<2>(candidates.data() + c);
-      if (c < end) estimate<1>(candidates.data() + c);
+      const std::unique_ptr<ActiveRow[]> scratch(new ActiveRow[most_active() + kGroup]);
+      for (int64_t c = begin; c < end; ++c) evaluate(candidates[c], scratch.get());
     };
-    if (a_.sets == 1 && count > 1 && a_.rows > 4096)
-      parallel_for(0, count, 2, body);
+    int64_t work = 0;
+    for (int64_t j : candidates) work += listed_[j] ? static_cast<int64_t>(active_[j].size()) : a_.rows;
+    if (a_.sets == 1 && count > 1 && work > 1 << 14)
+      parallel_for(0, count, 1, body);
     else
       body(0, count);
     a_.evaluations[2 * set_] += count;
   }
 
-  template <int R>
-  void estimate(const int64_t* candidates) {
-    // An active row errs by the error of its similarity and by the rounding of its coverage to float,
-    // which is exact where the similarities are.
-    const double each = exact_input() ? 0.0 : a_.error + 2 * largest_ / (1 << 24);
-    const float* similarity[R];
-    Coverage found[R];
-    for (int r = 0; r < R; ++r) similarity[r] = similarity_ + candidates[r] * a_.rows;
-    if (exact_input())
-      estimate_gains<false>(similarity, covered_.data(), a_.rows, 0.0f, found);
-    else
-      estimate_gains<true>(similarity, covered_.data(), a_.rows, static_cast<float>(each), found);
-    for (int r = 0; r < R; ++r) {
-      const int64_t j = candidates[r];
-      const double slack = static_cast<double>(found[r].active) * each + kEstimateError * found[r].gain;
-      bounds_[j] = std::min(bounds_[j], found[r].gain + slack);  // exact in an earlier pass, perhaps
-      lower_[j] = found[r].gain - slack;
-      fresh_[j] = time_;
+  // Longer lists save little. All together take half a byte for each similarity, at most.
+  int64_t most_active() const { return a_.rows / 16; }
+
+  void evaluate(int64_t j, ActiveRow* scratch) {
+    if (!listed_[j]) {
+      const int64_t count = list_active(similarity_ + j * a_.rows, covered_.data(), a_.rows,
+                                        static_cast<float>(row_error()), most_active(), scratch);
+      if (count < 0) return estimate(j);
+      active_[j].assign(scratch, scratch + count);
+      listed_[j] = true;
     }
+    const Coverage found = gain_of_active(active_[j], coverage_, a_.error);
+    record(j, found.gain,
+           exact_input() ? 0.0 : static_cast<double>(found.active) * a_.error + kTie * found.gain);
+  }
+
+  // In float a row errs by the error of its similarity and by the rounding of its coverage.
+  double row_error() const { return a_.error + 2 * largest_ / (1 << 24); }
+
+  void estimate(int64_t j) {
+    const double each = exact_input() ? 0.0 : row_error();  // a coverage made of floats is not rounded
+    const auto estimated = exact_input() ? estimate_gain<false> : estimate_gain<true>;
+    const Coverage found =
+        estimated(similarity_ + j * a_.rows, covered_.data(), a_.rows, static_cast<float>(each));
+    record(j, found.gain, static_cast<double>(found.active) * each + kEstimateError * found.gain);
+  }
+
+  void record(int64_t j, double gain, double slack) {
+    bounds_[j] = std::min(bounds_[j], gain + slack);  // exact in an earlier pass, perhaps
+    lower_[j] = gain - slack;
+    fresh_[j] = time_;
   }
 
   // Replaces the bounds of the contenders by exact gains, and keeps their exact similarities.
   void measure_exactly(const std::vector<int64_t>& contenders) {
     a_.evaluations[2 * set_ + 1] += static_cast<int64_t>(contenders.size());
     for (int64_t j : contenders) {
-      if (bounds_[j] <= 0.0) continue;  // exact as it is
+      if (bounds_[j] <= 0.0 || bounds_[j] <= lower_[j]) continue;  // exact as it is
       if (exact_input()) {
         bounds_[j] = lower_[j] = coverage_gain(similarity_ + j * a_.rows, coverage_, a_.rows, 0.0).gain;
         continue;
@@ -141,7 +159,8 @@ class Greedy {
       std::vector<Entry>& column = columns_[j];
       column.clear();
       const float* s = similarity_ + j * a_.rows;
-      for (int64_t i = 0; i < a_.rows; ++i)
+      for (const ActiveRow& e : active_[j]) column.emplace_back(e.row, 0.0);
+      for (int64_t i = 0; i < a_.rows && !listed_[j]; ++i)
         if (static_cast<double>(s[i]) > coverage_[i] - a_.error) column.emplace_back(i, 0.0);
       const auto body = [&](int64_t begin, int64_t end) {
         for (int64_t e = begin; e < end; ++e) column[e].second = exact_similarity(column[e].first, j);
@@ -186,13 +205,16 @@ class Greedy {
   }
 
   void fold(int64_t pick) {
-    if (exact_input()) {
+    if (!exact_input()) {
+      for (const Entry& e : columns_[pick]) cover(e.first, e.second);
+    } else if (listed_[pick]) {
+      for (const ActiveRow& e : active_[pick]) cover(e.row, static_cast<double>(e.similarity));
+    } else {
       const float* s = similarity_ + pick * a_.rows;
       for (int64_t i = 0; i < a_.rows; ++i) cover(i, static_cast<double>(s[i]));
-      return;
     }
-    for (const Entry& e : columns_[pick]) cover(e.first, e.second);
     std::vector<Entry>().swap(columns_[pick]);
+    std::vector<ActiveRow>().swap(active_[pick]);
   }
 
   void cover(int64_t i, double similarity) {
@@ -213,10 +235,12 @@ class Greedy {
   double* coverage_;
   double* bounds_;
   const int64_t* row_ids_;
-  std::vector<float> covered_;               // the coverage, rounded
-  double largest_ = 0.0;                     // its largest absolute value
-  std::vector<double> lower_;                // lower bound on the gain, where fresh
-  std::vector<int64_t> fresh_;               // the pick at which a candidate was last evaluated
+  std::vector<float> covered_;                  // the coverage, rounded
+  double largest_ = 0.0;                        // its largest absolute value
+  std::vector<double> lower_;                   // lower bound on the gain, where fresh
+  std::vector<int64_t> fresh_;                  // the pick at which a candidate was last evaluated
+  std::vector<std::vector<ActiveRow>> active_;  // of candidates that were listed
+  std::vector<uint8_t> listed_;
   std::vector<std::vector<Entry>> columns_;  // exact similarities of the contenders
   std::vector<int64_t> heap_;                // open candidates, largest bound first
   int64_t time_ = 0;

@@ -171,18 +171,6 @@ def earlier(
     return row_mask(preselected, n, device), None
 
 
-def symmetric(matrix: Tensor, tile: int = 512) -> bool:
-    """Whether every (n, n) matrix of (G, n, n) equals its transpose, compared tile by tile."""
-    n = matrix.shape[1]
-    for i in range(0, n, tile):
-        for j in range(i, n, tile):
-            if not torch.equal(
-                matrix[:, i : i + tile, j : j + tile], matrix[:, j : j + tile, i : i + tile].mT
-            ):
-                return False
-    return True
-
-
 def pick(values: Tensor, positions: Tensor | None) -> Tensor:
     """values (G, n) or (G, n, d) at positions (G, P): (G, P) or (G, P, d). None means all; -1 gives any row."""
     if positions is None:

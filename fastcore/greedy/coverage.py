@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from fastcore.greedy.batches import TILE_BYTES, Batch, FeatureSets, MatrixSets, marked, pick, symmetric
+from fastcore.greedy.batches import TILE_BYTES, Batch, FeatureSets, MatrixSets, marked, pick
 from fastcore.numerics import UNIT, product_error
+from fastcore.ops.asymmetry import asymmetry
 from fastcore.ops.coverage_gains import coverage_gains
 from fastcore.ops.facility_location_block import facility_location_block
 from fastcore.ops.project import project
@@ -17,6 +18,9 @@ from fastcore.ops.weighted_sum import weighted_sum
 from fastcore.similarity import METRICS, DenseSimilarity, FeatureSimilarity, Outside, RowSimilarity
 
 FLOOR = 1e-14
+
+MATRIX_BYTES = 4.5
+"""For each similarity that is kept: a float32, and a share of the lists of rows that it still counts for."""
 
 
 class Coverage:
@@ -138,7 +142,7 @@ class MatrixCoverage(Coverage):
     def __init__(self, view: DenseSimilarity, batch: Batch) -> None:
         super().__init__(view, batch)
         given = MatrixSets(view, batch).matrix
-        self.matrix = given if symmetric(given) else given.mT.contiguous()
+        self.matrix = given.mT.contiguous() if bool(asymmetry(given).any()) else given
 
     def block(self, at: Tensor) -> Tensor:
         """(G, B, n) float32 similarity of the candidates at positions (G, B) with all rows."""
@@ -168,7 +172,7 @@ class FeatureCoverage(Coverage):
             # The root of a small squared distance magnifies rounding: these products are float64.
             largest = view.parameter if view.metric == "euclidean" else 1.0
             self.error = 2 * UNIT * largest + 1e-7 * (longest if view.metric == "euclidean" else 0.0)
-        if 4 * len(self.coverage) * self.n**2 <= limit:
+        if MATRIX_BYTES * len(self.coverage) * self.n**2 <= limit:
             self.matrix = self._whole_matrix()
 
     def _cosine_operand(self) -> Tensor:

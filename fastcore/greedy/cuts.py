@@ -11,9 +11,9 @@ from fastcore.greedy.batches import (
     MatrixSets,
     marked,
     pick,
-    symmetric,
     top_block,
 )
+from fastcore.ops.asymmetry import asymmetry
 from fastcore.ops.graph_cut_block import graph_cut_block
 from fastcore.ops.linear_cut import linear_cut
 from fastcore.ops.project import project
@@ -159,7 +159,8 @@ class MatrixCut(BlockCut):
         super().__init__(lam)
         matrix = MatrixSets(view, batch).matrix
         # The function counts s_ij and s_ji of two picks alike.
-        self.matrix = matrix if symmetric(matrix) else (matrix.double() + matrix.mT.double()) / 2
+        lopsided = bool(asymmetry(matrix).any())
+        self.matrix = (matrix.double() + matrix.mT.double()) / 2 if lopsided else matrix
         self.gains = matrix.sum(1, dtype=torch.float64) - lam * batch.take(view.diagonal())
 
     def among(self, positions: Tensor) -> Tensor:

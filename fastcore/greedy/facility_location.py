@@ -28,7 +28,7 @@ from fastcore.similarity import (
 )
 
 BLOCK = 512
-PICKS_A_CALL = 256
+PICKS_A_CALL = 1024
 
 
 @full_precision()

@@ -127,6 +127,10 @@ def facility_location_block(
     return *_picks(row_ids, most), row_ids.new_empty((row_ids.shape[0], 2))
 
 
+def asymmetry(matrix: Tensor) -> Tensor:
+    return matrix.new_empty(matrix.shape[0], dtype=torch.int64)
+
+
 def facility_location_sparse(
     offsets: Tensor,
     indices: Tensor,
@@ -156,6 +160,7 @@ OPS = (
     matching_pursuit,
     coverage_gains,
     facility_location_block,
+    asymmetry,
     facility_location_sparse,
     deepfool_step,
 )

@@ -114,6 +114,7 @@ def cases() -> dict[str, Case]:
             (0, 1),
             (5,),
         ),
+        "asymmetry": Case((gram.triu().float(),), (0,)),
         "facility_location_sparse": Case(
             (torch.arange(BLOCK + 1) * ROWS, entries, similarity[0].float().flatten(), coverage[0], bounds[0])
             + (MOST, 0.0),
