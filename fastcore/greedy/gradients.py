@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fastcore.greedy.batches import TILE_BYTES, Batch, FeatureSets, pick, top_block
-from fastcore.greedy.coverage import FLOOR, Coverage
+from fastcore.greedy.coverage import FLOOR, MATRIX_BYTES, Coverage
 from fastcore.greedy.cuts import BlockCut, PairwiseCut
 from fastcore.numerics import UNIT, product_error
 from fastcore.ops.facility_location_block import SAME, inner_products, similarity_of_products
@@ -97,7 +97,7 @@ class GradientCoverage(Coverage):
             largest = view.parameter if view.metric == "euclidean" else 1.0
             near = 5e-7 * longest if view.metric == "euclidean" else 3e-13 * view.parameter * longest**2
             self.error = 4 * UNIT * largest + near
-        if 4 * len(self.coverage) * self.n**2 <= limit:
+        if MATRIX_BYTES * len(self.coverage) * self.n**2 <= limit:
             self.matrix = self._whole_matrix()
 
     def _scaled_delta(self) -> Tensor:

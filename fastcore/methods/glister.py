@@ -37,7 +37,8 @@ def glister(
     validation row shift by ``-eta * delta_pick * (1 + <h_pick, h>)``. Preselected rows have moved it before.
 
     Needs ``validation=``, rows that are not among the data, or ``split``, a share of the data, drawn with the seed
-    from each class, that serves as validation rows and is never picked. A larger ``refresh`` makes it cheaper.
+    from each class, that serves as validation rows and is never picked. A larger ``refresh`` makes it cheaper;
+    where embeddings are long, a smaller ``eta`` keeps the steps small.
 
     Published code has a slip by which v never changes, and is often run with the training rows as validation.
     """

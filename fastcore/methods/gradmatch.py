@@ -31,16 +31,14 @@ def gradmatch(
 
     Helps when the weighted picks must reproduce the full gradient, re-selected every few epochs.
 
-    With ``b`` the mean gradient of the ground set, or of its validation rows, and ``r = b - sum w g`` what the
-    picks leave of it, each step picks the row with the largest ``<g, r>`` and solves for all weights again, by
-    least squares with ``w >= 0`` and the penalty ``lam * mean |g|^2 * |w|^2``. It picks exactly k rows, or stops
-    where ``|r|^2 <= stop_at * |b|^2``. When no row correlates with r any more (1e-6 of what it could), the rest is
-    ranked by ``<g, b>`` and gets weight 0.
+    With ``b`` the mean gradient of the ground set, or of its validation rows, and ``r = b - sum w g``, each step
+    picks the row with the largest ``<g, r>`` and solves for all weights again: least squares with ``w >= 0`` and
+    penalty ``lam * mean |g|^2 * |w|^2``. It picks k rows, or stops where ``|r|^2 <= stop_at * |b|^2``. When no row
+    correlates with r any more (1e-6 of what it could), the rest is ranked by ``<g, b>`` and gets weight 0.
 
     Weights are non-negative and add up to 1; when balanced, those of a class add up to its share of the rows.
-    ``info["scale"]`` turns them into the w of each ground set, ``info["active"]`` counts the positive ones and
-    ``info["residual"]`` is |r| / |b|. Gains are ``<g, r>`` of each pick. Preselected rows are part of the sum,
-    with weights of their own. Weights belong to the whole selection, not to a prefix.
+    ``info`` has the ``scale`` that makes them w, the ``residual`` |r| / |b|, and how many are ``active``, above 0.
+    Gains are ``<g, r>``. Preselected rows are part of the sum. Weights belong to the whole selection.
 
     Published code takes an absolute ``lam = 1``, which for gradients of usual size makes the weights nearly equal
     and the picks the top k by ``<g, b>``; may pick a row twice or too few, and fills up at random. Here ``lam`` is
