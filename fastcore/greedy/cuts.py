@@ -98,9 +98,7 @@ class LinearCut(Cut):
     def add(self, positions: Tensor) -> None:
         """Takes the picks at positions (G, P) into account; -1 is none."""
         weights = pick(self.scale, positions) * (positions >= 0)
-        self._subtract(
-            (weights.unsqueeze(1) @ pick(self.x, positions).double()).squeeze(1), (positions >= 0).sum(1)
-        )
+        self._subtract(weighted_sum(pick(self.x, positions), weights), (positions >= 0).sum(1))
 
     def add_mask(self, rows: Tensor) -> None:
         """Takes the rows where the mask (G, n) is true into account."""

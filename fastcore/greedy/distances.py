@@ -14,6 +14,10 @@ from fastcore.ops.project import project
 from fastcore.ops.weighted_sum import weighted_sum
 from fastcore.similarity import DenseSimilarity, FeatureSimilarity, Outside, RowSimilarity
 
+PICKS_MULTIPLE = 16
+CPU_TILE = 2048
+"""Rows whose products with the new picks are made at once: they stay in the cache until they are folded."""
+
 
 class FeatureDistances:
     """Squared distances (2 - 2 cos under "cosine") from the rows of a batch to their coresets.
@@ -97,12 +101,18 @@ class FeatureDistances:
         sets, n, width = self.x.shape
         y = (y * y_scale.unsqueeze(2)).float() if self.cosine else y
         y = y - self.centre.unsqueeze(1) if self.centre is not None else y
+        # Padding: rows of the products that start at a cache line are a third faster to make.
+        missing = -y.shape[1] % PICKS_MULTIPLE
+        y = torch.nn.functional.pad(y, (0, 0, 0, missing))
+        y_norms = torch.nn.functional.pad(y_norms, (0, missing), value=torch.inf)
         columns = max(y.shape[1], width if self.centre is not None else 1)
         tile = max(1, TILE_BYTES // (4 * columns * sets))
+        tile = min(tile, CPU_TILE) if self.x.device.type == "cpu" else tile
+        out = y.new_empty(sets, min(tile, n), y.shape[1])
         for start in range(0, n, tile):
             part = slice(start, start + tile)
             x = self.x[:, part] if self.centre is None else self.x[:, part] - self.centre.unsqueeze(1)
-            products = torch.bmm(x, y.mT)
+            products = torch.bmm(x, y.mT, out=out if x.shape[1] == out.shape[1] else None)
             if self.cosine:
                 products *= self.scale[:, part].float().unsqueeze(2)
             state = (self.nearest[:, part], self.owner[:, part], self.second[:, part])
