@@ -119,7 +119,9 @@ def select(
         if dataset is not None and data is not None:
             raise ValueError("data and dataset are the same thing with model=: give one of them")
         rows = data if dataset is None else dataset
-        data, found = needs.run(chosen, model, rows, signal, signal_options, run)
+        data, found = needs.run(
+            chosen, model, rows, signal, signal_options, run, labels is None and balance is not False
+        )
         labels = found if labels is None else labels
     with _settings(backend):
         source = needs.Source(chosen, data, metric, where, signal)

@@ -8,7 +8,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +61,55 @@ def read_array(path: str | os.PathLike[str], key: str | None = None) -> Any:
     reader = _READERS.get(source.suffix.lower())
     if reader is None:
         raise ValueError(f"cannot read {source}: the ending must be one of {', '.join(_READERS)}")
+    with _reading(source):
+        return reader(source, key)
+
+
+def array_names(path: str | os.PathLike[str]) -> set[str]:
+    """Names of the arrays in an .npz or .safetensors file; none for other kinds. Raises like ``read_array``."""
+    source = Path(path)
+    ending = source.suffix.lower()
+    if ending == ".npz":
+        with _reading(source), np.load(source, allow_pickle=False) as archive:
+            return set(archive.files)
+    if ending == ".safetensors":
+        with _reading(source):
+            from safetensors import safe_open
+
+            with safe_open(str(source), framework="pt") as tensors:
+                return set(tensors.keys())
+    return set()
+
+
+def read_stamped(path: str | os.PathLike[str], stamp: str, version: int, what: str) -> dict[str, Any]:
+    """The arrays of an .npz file that fastcore saved with this stamp, an array that holds its format.
+
+    No pickle is loaded. Raises OSError when it cannot be read, ValueError when it is another kind of file than
+    ``what`` says, or of a later format.
+    """
+    with open(path, "rb") as file:
+        try:
+            with np.load(file, allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in archive.files}
+            found = int(arrays.pop(stamp))
+        except OSError:
+            raise
+        except Exception as error:
+            raise ValueError(f"{os.fspath(path)} is not a {what} saved by fastcore") from error
+    if found > version:
+        raise ValueError(
+            f"{os.fspath(path)} has format {found}, and this fastcore reads up to {version}: update it"
+        )
+    return arrays
+
+
+@contextlib.contextmanager
+def _reading(source: Path) -> Iterator[None]:
+    """Lets OSError through and turns all else that a reader raises into one line."""
     with open(source, "rb"):
         pass  # a missing or unreadable file is an OSError, whatever the reader makes of it
     try:
-        return reader(source, key)
+        yield
     except (OSError, MemoryError, _WrongKeyError):
         raise
     except ImportError as error:
@@ -72,31 +117,6 @@ def read_array(path: str | os.PathLike[str], key: str | None = None) -> Any:
     except Exception as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise ValueError(f"cannot read {source}: {reason}") from error
-
-
-def array_names(path: str | os.PathLike[str]) -> set[str]:
-    """Names of the arrays in an .npz or .safetensors file; none for other kinds. Raises like ``read_array``."""
-    source, names = Path(path), set[str]()
-    ending = source.suffix.lower()
-    try:
-        if ending == ".npz":
-            with np.load(source, allow_pickle=False) as archive:
-                names = set(archive.files)
-        elif ending == ".safetensors":
-            with open(source, "rb"):
-                pass  # a missing or unreadable file is an OSError, whatever the reader makes of it
-            from safetensors import safe_open
-
-            with safe_open(str(source), framework="pt") as tensors:
-                names = set(tensors.keys())
-    except (OSError, MemoryError):
-        raise
-    except ImportError as error:
-        raise ValueError(f"cannot read {source}: {error.name} is not installed") from error
-    except Exception as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise ValueError(f"cannot read {source}: {reason}") from error
-    return names
 
 
 class _WrongKeyError(ValueError):

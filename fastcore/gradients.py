@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from fastcore.inputs import as_features
-
-_TILE_BYTES = 16 << 20
+from fastcore.memory import tiles
 
 
 class LastLayerGradients:
@@ -46,7 +45,7 @@ class LastLayerGradients:
         classes = logits.shape[1]
         check_classes(labels, classes)
         delta = torch.empty(logits.shape, dtype=torch.float32, device=logits.device)
-        for part in _tiles(len(logits), 8 * classes):
+        for part in tiles(len(logits), 8 * classes):
             p = torch.softmax(logits[part].double(), 1)
             own = labels[part].to(p.device).unsqueeze(1)
             p.scatter_(1, own, 0.0)
@@ -141,7 +140,7 @@ class LastLayerGradients:
         return (self.delta.unsqueeze(2) * torch.cat([ones, self.h], 1).unsqueeze(1)).flatten(1)
 
     def _parts(self, numbers: int) -> Iterator[slice]:
-        return _tiles(self.n, 8 * numbers)
+        return tiles(self.n, 8 * numbers)
 
 
 def check_classes(labels: Tensor, classes: int) -> None:
@@ -153,8 +152,3 @@ def check_classes(labels: Tensor, classes: int) -> None:
             f"labels must be between 0 and {classes - 1}, the classes of the logits, got {int(labels[row])} "
             f"at row {row}"
         )
-
-
-def _tiles(n: int, row_bytes: int) -> Iterator[slice]:
-    step = max(1, _TILE_BYTES // row_bytes)
-    return (slice(start, start + step) for start in range(0, n, step))

@@ -1,6 +1,8 @@
-"""How much memory an engine may take for tables of its own."""
+"""How much memory an engine may take for tables of its own, and rows a few at a time."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import torch
 
@@ -10,6 +12,12 @@ def spare_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0] // 3
     return _available() // 3
+
+
+def tiles(n: int, row_bytes: int, limit: int = 16 << 20) -> Iterator[slice]:
+    """Slices that cover n rows, each of rows that take at most ``limit`` bytes together, or of one row."""
+    step = max(1, limit // row_bytes)
+    return (slice(start, start + step) for start in range(0, n, step))
 
 
 def _available() -> int:

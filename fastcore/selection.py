@@ -18,7 +18,7 @@ from torch.utils.data import Sampler, Subset, SubsetRandomSampler
 from fastcore import inputs
 from fastcore.assignment import assign
 from fastcore.budget import Partition
-from fastcore.files import write_atomic
+from fastcore.files import read_stamped, write_atomic
 from fastcore.gradients import LastLayerGradients
 from fastcore.numerics import full_precision
 from fastcore.similarity import view
@@ -199,19 +199,7 @@ def load(path: str | os.PathLike[str]) -> Selection:
 
     No pickle is loaded. Raises OSError when it cannot be read, ValueError when it is another kind of file.
     """
-    with open(path, "rb") as file:
-        try:
-            with np.load(file, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in archive.files}
-            version = int(arrays.pop("fastcore_selection"))
-        except OSError:
-            raise
-        except Exception as error:
-            raise ValueError(f"{os.fspath(path)} is not a selection saved by fastcore") from error
-    if version > _FORMAT:
-        raise ValueError(
-            f"{os.fspath(path)} has format {version}, and this fastcore reads up to {_FORMAT}: update it"
-        )
+    arrays = read_stamped(path, "fastcore_selection", _FORMAT, "selection")
     try:
         info = json.loads(str(arrays.pop("info")))
         selection = Selection(**arrays, info=info)

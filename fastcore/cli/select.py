@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -115,17 +117,22 @@ def _material(method: str, file: Path, key: str | None) -> Any:
 def _names(path: Path) -> set[str]:
     from fastcore.files import array_names
 
-    try:
+    with _naming(path):
         return array_names(path)
-    except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror or error}") from error
 
 
 def _read(path: Path, key: str | None) -> Any:
     from fastcore.files import read_array
 
-    try:
+    with _naming(path):
         return read_array(path, key)
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Puts the file into the message of an error of the system."""
+    try:
+        yield
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror or error}") from error
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
 from fastcore.greedy.batches import TILE_BYTES
+from fastcore.memory import tiles
 
 
 class Couplings:
@@ -42,21 +41,16 @@ class Couplings:
         out = torch.empty(sets, n, classes, dtype=torch.float64, device=e.device)
         if n * m * (classes + width) < (n + m) * classes * width:
             y = self.y.double().mT
-            for part in _tiles(n, 8 * sets * (width + m)):
+            for part in tiles(n, 8 * sets * (width + m), TILE_BYTES):
                 out[:, part] = (self.h[:, part].double() @ y).add_(1) @ e
             return out
         constant = e.sum(1, keepdim=True)
         total = torch.zeros(sets, width, classes, dtype=torch.float64, device=e.device)
-        for part in _tiles(m, 8 * sets * width):
+        for part in tiles(m, 8 * sets * width, TILE_BYTES):
             total += self.y[:, part].double().mT @ e[:, part]
-        for part in _tiles(n, 8 * sets * width):
+        for part in tiles(n, 8 * sets * width, TILE_BYTES):
             out[:, part] = constant + self.h[:, part].double() @ total
         return out
-
-
-def _tiles(n: int, row_bytes: int) -> Iterator[slice]:
-    step = max(1, TILE_BYTES // row_bytes)
-    return (slice(start, start + step) for start in range(0, n, step))
 
 
 def validation_rows(groups: Tensor, sets: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ sum of (p - q) (log p - log q) / 2, whose terms are all positive.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from torch import Tensor
 from fastcore.divergence import SAME_ROW, Divergence, symmetric_divergence, with_logs
 from fastcore.greedy.batches import TILE_BYTES, Batch, mark, marked, pick
 from fastcore.greedy.distances import PairwiseDistances, nearest_of
+from fastcore.memory import tiles
 from fastcore.numerics import product_error
 from fastcore.similarity import Outside
 
@@ -75,10 +77,9 @@ class DivergenceDistances(PairwiseDistances):
         self.coreset = torch.cat([self.coreset, picked], 1)
         self.absent = torch.cat([self.absent, absent], 1)
 
-    def _tiles(self, numbers: int) -> list[slice]:
+    def _tiles(self, numbers: int) -> Iterator[slice]:
         sets, n, _ = self.p.shape
-        step = max(1, TILE_BYTES // (8 * sets * numbers))
-        return [slice(start, start + step) for start in range(0, n, step)]
+        return tiles(n, 8 * sets * numbers, TILE_BYTES)
 
     def _error(self, divergence: Tensor) -> Tensor:
         # The terms of the two products add up to twice the divergence and the two entropies, each at most log C.

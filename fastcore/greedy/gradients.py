@@ -7,6 +7,7 @@ entries stand for one product of width C (D + 1). The sum of the gradients is on
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from torch import Tensor
 from fastcore.greedy.batches import TILE_BYTES, Batch, FeatureSets, pick, top_block
 from fastcore.greedy.coverage import FLOOR, MATRIX_BYTES, Coverage
 from fastcore.greedy.cuts import BlockCut, PairwiseCut
+from fastcore.memory import tiles
 from fastcore.numerics import UNIT, product_error
 from fastcore.ops.facility_location_block import SAME, inner_products, similarity_of_products
 from fastcore.ops.graph_cut_block import graph_cut_block
@@ -66,10 +68,9 @@ class GradientSets(FeatureSets):
             out[:, part] = rows.mul_(delta[:, part]).sum(2)
         return out
 
-    def _parts(self) -> list[slice]:
+    def _parts(self) -> Iterator[slice]:
         sets, n, classes = self.x.shape
-        step = max(1, TILE_BYTES // (8 * sets * (2 * classes + self.factors[1].shape[2])))
-        return [slice(start, start + step) for start in range(0, n, step)]
+        return tiles(n, 8 * sets * (2 * classes + self.factors[1].shape[2]), TILE_BYTES)
 
 
 class GradientCoverage(Coverage):

@@ -27,12 +27,14 @@ def doubt(p: Tensor) -> tuple[Tensor, Tensor]:
     return others.sum(1), others.amax(1)
 
 
-def hardest(scores: Tensor, partition: Partition, keep: str, ties: str, context: Context) -> Picks:
-    """Picks by scores of which the high end is the hard one."""
+def hardest(
+    scores: Tensor, partition: Partition, keep: str, ties: str, context: Context, hard: str = "high"
+) -> Picks:
+    """Picks by scores of which this end is the hard one."""
     return ranked(
         scores,
         partition,
-        hard="high",
+        hard=hard,
         keep=keep,
         ties=ties,
         preselected=context.preselected,

@@ -6,9 +6,8 @@ from torch import Tensor
 
 from fastcore.budget import Partition
 from fastcore.divergence import Divergence
-from fastcore.greedy.farthest_first import farthest_first
 from fastcore.greedy.picks import Picks
-from fastcore.methods._start import checked
+from fastcore.methods._traversal import traverse
 from fastcore.registry import Context, method
 
 
@@ -43,13 +42,4 @@ def contextual_diversity(
     matter when rows are preselected. ``stop_at`` is the distance at which to stop: every row is then that near
     to a pick. Memory: some 60 bytes a row, the probabilities of the picks, and tiles of some tens of MB.
     """
-    view = Divergence(probabilities)
-    return farthest_first(
-        view,
-        partition,
-        start=checked(start, stop_at, view, partition),
-        preselected=context.preselected,
-        stop_at=stop_at,
-        generator=context.generator,
-        progress=context.progress,
-    )
+    return traverse(Divergence(probabilities), partition, start, stop_at, context)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastcore import checks
 from fastcore.budget import Partition
-from fastcore.greedy.facility_location import facility_location as engine
 from fastcore.greedy.picks import Picks
+from fastcore.methods.facility_location import facility_location
 from fastcore.registry import Context, method
 
 
@@ -35,13 +34,5 @@ def craig(
     the number of rows whose nearest pick it is; the weights of a ground set sum to its size. ``stop_at`` in
     (0, 1] stops at that fraction of the full coverage.
     """
-    if stop_at is not None:
-        checks.number("stop_at", stop_at, "(0, 1]")
-    return engine(
-        view,
-        partition,
-        preselected=context.preselected,
-        stop_at=stop_at,
-        memory=context.memory,
-        progress=context.progress,
-    )
+    picks: Picks = facility_location(view, partition, stop_at=stop_at, context=context)
+    return picks

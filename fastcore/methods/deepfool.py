@@ -6,7 +6,7 @@ from torch import Tensor
 
 from fastcore.budget import Partition
 from fastcore.greedy.picks import Picks
-from fastcore.greedy.ranking import ranked
+from fastcore.methods._scores import hardest
 from fastcore.registry import Context, method
 
 
@@ -34,12 +34,4 @@ def deepfool(
     which a perturbation is lengthened to land across the boundary, and ``iterations`` the steps at most.
     ``keep`` is "hard", "easy" or "middle", ``ties`` "random" or "row".
     """
-    return ranked(
-        distances,
-        partition,
-        hard="low",
-        keep=keep,
-        ties=ties,
-        preselected=context.preselected,
-        generator=context.generator,
-    )
+    return hardest(distances, partition, keep, ties, context, hard="low")

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from fastcore.budget import Partition
-from fastcore.greedy.farthest_first import farthest_first
 from fastcore.greedy.picks import Picks
-from fastcore.methods._start import checked
+from fastcore.methods._traversal import traverse
 from fastcore.registry import Context, method
 
 
@@ -35,12 +34,4 @@ def k_center(
     nearest to the mean) or a row number; it does not matter when rows are preselected. ``stop_at`` is the
     radius at which to stop: every row is then that near to a pick.
     """
-    return farthest_first(
-        view,
-        partition,
-        start=checked(start, stop_at, view, partition),
-        preselected=context.preselected,
-        stop_at=stop_at,
-        generator=context.generator,
-        progress=context.progress,
-    )
+    return traverse(view, partition, start, stop_at, context)

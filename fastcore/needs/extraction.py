@@ -27,11 +27,13 @@ def run(
     signal: str | None,
     options: dict[str, Any],
     settings: dict[str, Any],
+    balance: bool,
 ) -> tuple[Any, Tensor | None]:
     """Runs a model over a data set for just what the method needs: data for ``Source``, and the labels.
 
-    ``options`` are the method's signal options, ``settings`` those of ``signals.compute``. A list of models is
-    a list of runs, whose norms are averaged. Raises ValueError for a method that needs a record of training,
+    ``options`` are the method's signal options, ``settings`` those of ``signals.compute``, and ``balance``
+    whether the labels are wanted where they take another pass. A list of models is a list of runs, whose norms
+    are averaged. Raises ValueError for a method that needs a record of training,
     and for several models where one is expected.
     """
     models = list(model) if isinstance(model, list | tuple) else [model]
@@ -49,7 +51,10 @@ def run(
     norms = [need for need in method.needs if need in NORMS]
     if norms:
         runs = [_run_norms(method, norms[0], each, dataset, options, settings) for each in models]
-        return torch.stack([values for values, _ in runs]).mean(0), runs[0][1]
+        labels = runs[0][1]
+        if labels is None and balance:  # these norms came without: the data set is read once more
+            labels = _labels_of(dataset, settings["keys"])
+        return torch.stack([values for values, _ in runs]).mean(0), labels
     if len(models) > 1:
         raise ValueError(f"{method.name} takes one model, got a list of {len(models)}")
     quantities = _quantities(method, signal, dataset, settings["keys"])
@@ -70,7 +75,7 @@ def _run_norms(
         signals = compute(model, dataset, names, **settings)
         return Source(method, signals, None, None, None).meet(need, None, options), signals.labels
     few = {name: settings[name] for name in ("device", "keys", "progress", "batch_size")}
-    return measure(model, dataset, **options, **few), _labels_of(dataset, settings["keys"])
+    return measure(model, dataset, **options, **few), None
 
 
 def _labels_of(dataset: Any, keys: Any) -> Tensor | None:

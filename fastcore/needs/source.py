@@ -162,9 +162,7 @@ def _coerced(method: Method, data: Any, metric: str | None, device: Any) -> Any:
         return data if device is None else data.to(device)
     need = method.needs[0] if method.needs else "similarity"
     if need in ("gradients", "dynamics") or len(method.needs) > 1:
-        words = " and ".join(_WORDS[each] for each in method.needs)
-        if len(method.needs) > 1:
-            words = "Signals(embeddings=..., logits=...)"
+        words = _WORDS[need] if len(method.needs) == 1 else "Signals(embeddings=..., logits=...)"
         raise TypeError(f"{method.name} needs {words}, or model= and dataset=, got {type(data).__name__}")
     if need == "probabilities":
         return inputs.as_probabilities(data, device)

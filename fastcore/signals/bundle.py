@@ -10,8 +10,7 @@ from torch import Tensor
 
 from fastcore.gradients import LastLayerGradients, check_classes
 from fastcore.inputs import as_features, as_values
-
-_TILE_BYTES = 16 << 20
+from fastcore.memory import tiles
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -73,9 +72,8 @@ class Signals:
         """(n, C) float32 softmax of the logits, computed in float64."""
         logits = self.require("logits")
         out = torch.empty(logits.shape, dtype=torch.float32, device=logits.device)
-        step = max(1, _TILE_BYTES // (8 * logits.shape[1]))
-        for start in range(0, len(logits), step):
-            out[start : start + step] = torch.softmax(logits[start : start + step].double(), 1)
+        for part in tiles(len(logits), 8 * logits.shape[1]):
+            out[part] = torch.softmax(logits[part].double(), 1)
         return out
 
     @property

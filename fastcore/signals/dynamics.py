@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fastcore import checks
-from fastcore.files import write_atomic
+from fastcore.files import read_stamped, write_atomic
 
 _FORMAT = 1
 _DTYPES = {
@@ -162,20 +162,10 @@ class Dynamics:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Dynamics:
         """The record that ``save`` wrote. Raises OSError, or ValueError for another kind of file."""
-        with open(path, "rb") as file:
-            try:
-                with np.load(file, allow_pickle=False) as archive:
-                    version = int(archive["fastcore_dynamics"])
-                    arrays = {name: torch.from_numpy(archive[name]) for name in _DTYPES}
-            except OSError:
-                raise
-            except Exception as error:
-                raise ValueError(f"{os.fspath(path)} is not a record saved by fastcore") from error
-        if version > _FORMAT:
-            raise ValueError(
-                f"{os.fspath(path)} has format {version}, and this fastcore reads up to {_FORMAT}: update it"
-            )
-        return cls(**arrays)
+        arrays = read_stamped(path, "fastcore_dynamics", _FORMAT, "record")
+        if not _DTYPES.keys() <= arrays.keys():
+            raise ValueError(f"{os.fspath(path)} is not a record saved by fastcore")
+        return cls(**{name: torch.from_numpy(arrays[name]) for name in _DTYPES})
 
 
 class DynamicsRecorder:

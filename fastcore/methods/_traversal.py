@@ -1,4 +1,4 @@
-"""The first pick of a farthest-first traversal, and the radius at which it ends."""
+"""Farthest-first traversal, with the options that its methods share."""
 
 from __future__ import annotations
 
@@ -6,9 +6,25 @@ from typing import Any
 
 from fastcore import checks
 from fastcore.budget import Partition
+from fastcore.greedy.farthest_first import farthest_first
+from fastcore.greedy.picks import Picks
+from fastcore.registry import Context
 
 
-def checked(start: Any, stop_at: Any, view: Any, partition: Partition) -> str | int:
+def traverse(view: Any, partition: Partition, start: Any, stop_at: Any, context: Context) -> Picks:
+    """Picks the row farthest from all picks, again and again. Raises ValueError, TypeError for the options."""
+    return farthest_first(
+        view,
+        partition,
+        start=_checked(start, stop_at, view, partition),
+        preselected=context.preselected,
+        stop_at=stop_at,
+        generator=context.generator,
+        progress=context.progress,
+    )
+
+
+def _checked(start: Any, stop_at: Any, view: Any, partition: Partition) -> str | int:
     """The start, "random", "mean" or a row, after checks of it and of stop_at. Raises ValueError, TypeError."""
     if stop_at is not None:
         checks.number("stop_at", stop_at, "[0, inf)")
