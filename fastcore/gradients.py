@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fastcore.inputs import as_features
 from fastcore.memory import tiles
+from fastcore.ops.squared_norms import squared_norms
 
 
 class LastLayerGradients:
@@ -99,8 +100,8 @@ class LastLayerGradients:
         """(n,) squared lengths of the gradients."""
         norms = torch.empty(self.n, dtype=torch.float64, device=self.device)
         for part in self._parts(self.classes + self.width):
-            delta, h = self.delta[part].double(), self.h[part].double()
-            norms[part] = delta.square().sum(1) * (1 + h.square().sum(1))
+            delta, h = self.delta[None, part], self.h[None, part]
+            norms[part] = (squared_norms(delta) * (1 + squared_norms(h)))[0]
         return norms
 
     def products(self, rows: Tensor | None = None, others: Tensor | None = None) -> Tensor:

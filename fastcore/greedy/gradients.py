@@ -51,6 +51,20 @@ class GradientSets(FeatureSets):
             return self.scale * self._project(self._weighted_sum(self.scale * self.inside))
         return (self.sums() - self.shift * self.sizes.unsqueeze(1)) / self.factor
 
+    def onto(self, positions: Tensor) -> Tensor:
+        """(G, n) inner product of every scaled row with the sum of those at positions (G, P); -1 is none.
+
+        n P (C + D) multiplications, or (n + P) C D by the sum as a matrix, whichever are fewer.
+        """
+        n, classes, width = *self.x.shape[1:], self.factors[1].shape[2]
+        count = positions.shape[1]
+        if n * count * (classes + width) <= (n + count) * classes * width:
+            columns = (self.columns(positions) - self.shift) / self.factor
+            return (columns @ (positions >= 0).double().unsqueeze(2)).squeeze(2)
+        delta, h = (pick(factor, positions).double() for factor in self.factors)
+        delta *= (pick(self.scale, positions) * (positions >= 0)).unsqueeze(2)
+        return self.scale * self._project(torch.cat([delta.sum(1).unsqueeze(2), delta.mT @ h], 2))
+
     def _weighted_sum(self, weights: Tensor) -> Tensor:
         delta, h = self.factors
         total = weights.new_zeros(len(h), delta.shape[2], h.shape[2] + 1)
@@ -215,6 +229,15 @@ class GradientCut(PairwiseCut):
         totals = sets.totals() * sets.inside
         self.gains = sets.factor * totals + sets.shift * sets.sizes.unsqueeze(1) - own
         self.along, self.apart = self._split(batch)
+
+    def add(self, positions: Tensor) -> None:
+        """Takes the picks at positions (G, P) into account; -1 is none."""
+        sets = self.sets
+        if not sets.linear:
+            return super().add(positions)
+        for part in positions.split(PICKS_A_PASS, dim=1):
+            count = (part >= 0).sum(1, keepdim=True)
+            self.gains -= 2 * self.lam * (sets.factor * sets.onto(part) + sets.shift * count)
 
     def _split(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Every scaled row (G, n) in coordinates (G, n, r) along some landmark rows, and the length of the rest.
