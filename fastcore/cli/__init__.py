@@ -1,4 +1,4 @@
-"""The command line: ``fastcore select``, ``methods``, ``doctor`` and ``demo``.
+"""The command line: ``fastcore select``, ``methods``, ``train``, ``experiment``, ``report``, ``doctor``, ``demo``.
 
 Exit status: 0 done, 1 a failure while running, 2 wrong usage or input, 130 interrupted. An error is one
 line on standard error.
@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from fastcore import __version__
-from fastcore.cli import demo, doctor, methods, select
+from fastcore.cli import demo, doctor, experiment, methods, report, select, train
 
 app = typer.Typer(
     name="fastcore",
@@ -25,6 +25,9 @@ app = typer.Typer(
 )
 app.command("select")(select.command)
 app.command("methods")(methods.command)
+app.command("train")(train.command)
+app.command("experiment")(experiment.command)
+app.command("report")(report.command)
 app.command("doctor")(doctor.command)
 app.command("demo")(demo.command)
 
