@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import platform
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -13,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import fastcore
 from fastcore import checks, inputs, needs, ops
 from fastcore.assignment import assign
 from fastcore.budget import Partition, resolve_budget
+from fastcore.environment import peak_bytes, versions
 from fastcore.greedy.picks import Picks
 from fastcore.numerics import full_precision
 from fastcore.progress import Progress
@@ -93,7 +91,7 @@ def select(
 
     The arrays passed are never written to. The result depends on the seed, not on the backend.
     """
-    start, peaks = time.perf_counter(), _peaks()
+    start, peaks = time.perf_counter(), peak_bytes()
     chosen = get_method(method)
     named = {"optimizer": optimizer, "stop_at": stop_at}
     options |= {name: value for name, value in named.items() if value is not None}
@@ -173,8 +171,8 @@ def select(
             "stopped_early": len(indices) < budget,
             **picks.info,
             "seconds": time.perf_counter() - start,
-            "peak_bytes": _peaks()[str(source.device)] - peaks.get(str(source.device), 0),
-            "versions": _versions(),
+            "peak_bytes": peak_bytes()[str(source.device)] - peaks.get(str(source.device), 0),
+            "versions": versions(),
         }
     return Selection(
         indices=indices.numpy(),
@@ -255,33 +253,3 @@ def _settings(backend: str | None) -> Iterator[None]:
             torch.set_default_dtype(torch.float32)
             stack.callback(torch.set_default_dtype, dtype)
         yield
-
-
-def _peaks() -> dict[str, int]:
-    """Peak bytes so far by device: resident in this process for the CPU, allocated by torch for a GPU."""
-    peaks = {"cpu": _peak_resident()}
-    if torch.cuda.is_initialized():
-        for index in range(torch.cuda.device_count()):
-            peaks[f"cuda:{index}"] = torch.cuda.max_memory_allocated(index)
-    return peaks
-
-
-def _peak_resident() -> int:
-    # On Linux getrusage starts from the peak of the process that started this one; the status file does not.
-    with contextlib.suppress(OSError), open("/proc/self/status") as status:
-        return next((int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM:")), 0)
-    with contextlib.suppress(ImportError):  # Windows has no such module
-        import resource
-
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024
-    return 0
-
-
-def _versions() -> dict[str, str]:
-    return {
-        "fastcore": fastcore.__version__,
-        "torch": str(torch.__version__),
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-    }

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import json
 import math
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from fastcore.cli.files import check_writable, naming
 
 if TYPE_CHECKING:
     from fastcore.selection import Selection
@@ -67,7 +66,7 @@ def command(
     }
     options = _options(option or [], {"method", "data", "k", "labels", "preselected", *named})
     if out is not None:
-        _check_writable(out)
+        check_writable("--out", out, _ENDINGS)
 
     from fastcore.api import select
 
@@ -117,24 +116,15 @@ def _material(method: str, file: Path, key: str | None) -> Any:
 def _names(path: Path) -> set[str]:
     from fastcore.files import array_names
 
-    with _naming(path):
+    with naming(path):
         return array_names(path)
 
 
 def _read(path: Path, key: str | None) -> Any:
     from fastcore.files import read_array
 
-    with _naming(path):
+    with naming(path):
         return read_array(path, key)
-
-
-@contextlib.contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Puts the file into the message of an error of the system."""
-    try:
-        yield
-    except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror or error}") from error
 
 
 def _options(given: list[str], taken: set[str]) -> dict[str, Any]:
@@ -152,15 +142,6 @@ def _options(given: list[str], taken: set[str]) -> dict[str, Any]:
         except ValueError:
             options[name] = value
     return options
-
-
-def _check_writable(path: Path) -> None:
-    """Fails before the work rather than after it."""
-    if path.suffix.lower() not in _ENDINGS:
-        raise ValueError(f"--out must end in one of {', '.join(_ENDINGS)}, got {str(path)!r}")
-    folder = path.resolve().parent
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise OSError(None, f"cannot write {path}: the folder {folder} is not there or not writable")
 
 
 def _write(selection: Selection, path: Path) -> None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib.util
 import io
 import json
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from fastcore.cli.files import check_writable, naming
 
 if TYPE_CHECKING:
     from torch import nn
@@ -58,7 +56,8 @@ def command(
     if coreset is not None and indices is not None:
         raise ValueError("--coreset and --indices both name rows: give one of them")
     for name, path, endings in (("--out", out, _ENDINGS), ("--record", record, (".npz",))):
-        _check_writable(name, path, endings)
+        if path is not None:
+            check_writable(name, path, endings)
 
     import torch
 
@@ -111,35 +110,13 @@ def _rows(coreset: Path | None, indices: Path | None, n: int) -> dict[str, Any]:
     path = coreset or indices
     if path is None:
         return {}
-    with _naming(path):
+    with naming(path):
         if coreset is None:
             return {"indices": read_array(path)}
         selection = fastcore.load(path)
     if selection.info["n"] != n:
         raise ValueError(f"{path} selects from {selection.info['n']} rows, but there are {n} to train on")
     return {"indices": selection.indices, "weights": selection.weights}
-
-
-@contextlib.contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Puts the file into the message of an error of the system."""
-    try:
-        yield
-    except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror or error}") from error
-
-
-def _check_writable(name: str, path: Path | None, endings: tuple[str, ...]) -> None:
-    """Fails before the work rather than after it."""
-    if path is None:
-        return
-    if path.suffix.lower() not in endings:
-        raise ValueError(f"{name} must end in {' or '.join(endings)}, got {str(path)!r}")
-    if path.suffix.lower() == ".safetensors" and importlib.util.find_spec("safetensors") is None:
-        raise ValueError(f'cannot write {path}: pip install "fastcore-coreset[files]"')
-    folder = path.resolve().parent
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise OSError(None, f"cannot write {path}: the folder {folder} is not there or not writable")
 
 
 def _save(model: nn.Module, path: Path) -> None:

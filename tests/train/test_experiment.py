@@ -338,6 +338,8 @@ def test_the_commit_is_that_of_the_checkout_or_none(monkeypatch):
 def test_importing_experiments_loads_no_parquet():
     import subprocess
 
-    code = "import sys, fastcore.train.experiment; print([n for n in ('pyarrow', 'yaml') if n in sys.modules])"
+    code = (
+        "import sys, fastcore.train.experiment; print([n for n in ('pyarrow', 'yaml') if n in sys.modules])"
+    )
     asked = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert asked.stdout.strip() == "[]"

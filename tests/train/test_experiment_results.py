@@ -12,7 +12,7 @@ import pytest
 from fastcore.train.experiment.claims import Claims, claim
 from fastcore.train.experiment.layout import Layout
 from fastcore.train.experiment.plan import plan
-from fastcore.train.experiment.progress import duration, time_left
+from fastcore.train.experiment.progress import Reporter, duration, time_left
 from fastcore.train.experiment.results import COLUMNS, Results, read_results
 from tests.train.experiment_material import experiment
 
@@ -239,6 +239,21 @@ def test_time_left_grows_with_the_rows_and_counts_what_every_run_costs():
     ]
     assert time_left(runs[:1], done) == pytest.approx(14)
     assert time_left(runs, done) == pytest.approx(14 + 54)
+
+
+def test_a_line_says_what_selects_only_where_that_differs(results, capsys):
+    for epochs, words in [
+        ([2], "herding 0.1, seed 0, mlp: 50.00 %"),
+        ([2, 3], "mlp by mlp (2 epochs): 50.00 %"),
+    ]:
+        chosen = experiment(methods=["herding"], fractions=[0.1], seeds=[0], selection={"epochs": epochs})
+        runs = {f"{epochs} {run.selector}": run for run in plan(chosen)}
+        reporter = Reporter(runs, results, 1)
+        results.append(row(next(iter(runs)), network="mlp", accuracy_last=0.5))
+        reporter.update()
+        reporter.update()
+        told = capsys.readouterr().err.splitlines()
+        assert len(told) == 1 and words in told[0] and f"1/{len(runs)}" in told[0]
 
 
 def test_durations_in_words():

@@ -169,7 +169,7 @@ def test_a_torchvision_network_gives_head_of_embedding():
         ({"seed": -1}, ValueError, "seed must be an integer of at least 0, got -1"),
         ({"name": "nowhere_at_all:make"}, ValueError, "cannot import 'nowhere_at_all'.*PYTHONPATH"),
         ({"name": "math:nothing"}, ValueError, "math has no 'nothing'"),
-        ({"name": "math:pi"}, TypeError, "must be a function, got float"),
+        ({"name": "math:pi"}, TypeError, "must name a function, got float"),
         ({"name": "math:"}, ValueError, "package.module:function"),
         ({"name": ":make"}, ValueError, "package.module:function"),
     ],

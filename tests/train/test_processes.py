@@ -124,6 +124,7 @@ def test_two_processes_make_the_same_rows_and_outlive_the_death_of_one(tmp_path,
     assert len([line for line in told if " %, " in line]) == 8
 
 
+@pytest.mark.slow
 def test_processes_end_with_the_one_that_started_them(tmp_path, started):
     config = experiment(methods=["uniform"], fractions=[1], seeds=[0, 1], train={"epochs": 5000})
     killed = started(config, tmp_path / "out", processes=2)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fastcore.train.config import DataConfig, ExperimentConfig, MethodConfig, SelectionConfig, TrainConfig
+from fastcore.train.config import DataConfig, ExperimentConfig, SelectionConfig, TrainConfig
 from fastcore.train.reading import dump, plain
 
 pyarrow = pytest.importorskip("pyarrow")
@@ -34,7 +34,12 @@ def config(**changes: Any) -> ExperimentConfig:
 
 
 def row(
-    method: str, fraction: float, seed: int, last: float, experiment: ExperimentConfig | None = None, **changes: Any
+    method: str,
+    fraction: float,
+    seed: int,
+    last: float,
+    experiment: ExperimentConfig | None = None,
+    **changes: Any,
 ) -> dict[str, Any]:
     """A row of a results file; ``last`` is the accuracy of the last epoch in [0, 1], the best is 0.01 above."""
     experiment = experiment or config()
@@ -100,3 +105,89 @@ SMALL = {
     "log_det": {0.01: [60.0, 61.0, 62.5]},
     "full": {1.0: [90.0, 90.2, 90.4]},
 }
+
+
+def test_reads_folders_and_files_alike(tmp_path):
+    folder = write(tmp_path / "a", rows(SMALL))
+    assert read([folder]) == read([folder / "results.parquet"])
+    assert len(read([folder])) == 18
+    first = next(each for each in read([folder]) if each.method == "uniform")
+    assert (first.fraction, first.seed, first.accuracy_last, first.indices) == (0.01, 0, 0.5, None)
+
+
+def test_the_path_of_a_selection_starts_at_its_folder(tmp_path):
+    folder = write(tmp_path / "a", [row("margin", 0.1, 0, 0.5, indices_file="selections/x.npz")])
+    assert read([folder / "results.parquet"])[0].indices == folder / "selections/x.npz"
+
+
+def test_a_run_in_two_folders_counts_once(tmp_path):
+    a, b = write(tmp_path / "a", rows(SMALL)), write(tmp_path / "b", rows(SMALL))
+    assert len(read([a, b])) == 18
+
+
+def test_of_the_same_run_made_twice_the_later_counts(tmp_path):
+    old = row("margin", 0.1, 0, 0.5, finished="2030-01-01T00:00:00Z", key="a")
+    new = row("margin", 0.1, 0, 0.6, finished="2030-01-02T00:00:00Z", key="b")
+    for number, pair in enumerate(([old, new], [new, old])):
+        (found,) = read([write(tmp_path / str(number), pair)])
+        assert found.accuracy_last == 0.6
+
+
+def test_one_label_for_several_methods_is_made_longer(tmp_path):
+    results = [
+        row("craig", 0.1, 0, 0.5, options='{"metric": "cosine"}'),
+        row("craig", 0.1, 0, 0.6, options="{}"),
+        row("margin", 0.1, 0, 0.6),
+    ]
+    labels = {label for label, _ in labelled(read([write(tmp_path, results)]))}
+    assert labels == {"craig", "craig metric=cosine", "margin"}
+
+
+def test_seeds_come_from_the_recipe_where_there_is_one(tmp_path):
+    recipe = config(seeds=(0, 1, 2, 3, 4), paper_table="table1_cifar10_resnet18")
+    results = read([write(tmp_path, rows(SMALL), recipe)])
+    assert results[0].config["seeds"] == [0, 1, 2, 3, 4]
+    assert results[0].config["paper_table"] == "table1_cifar10_resnet18"
+
+
+def test_settings_tell_trainings_apart_and_nothing_else(tmp_path):
+    same = [config(), config(data=DataConfig(name="fashion_mnist", root="/elsewhere", workers=0), seeds=(7,))]
+    other = config(train=TrainConfig(epochs=21))
+    results = [row("margin", 0.1, seed, 0.5, each) for seed, each in enumerate([*same, other])]
+    a, b, c = (each.settings for each in read([write(tmp_path, results)]))
+    assert a == b != c
+
+
+def test_what_is_no_results_file_is_told_in_one_line(tmp_path):
+    with pytest.raises(OSError, match="cannot read .*results.parquet: No such file"):
+        read([tmp_path])
+    text = tmp_path / "text.parquet"
+    text.write_text("no parquet")
+    with pytest.raises(ValueError, match="cannot read .*text.parquet") as error:
+        read([text])
+    assert "\n" not in str(error.value)
+    for name in ("accuracy_best", "pretrain_seconds", "config"):
+        assert name in COLUMNS
+        short = [{key: value for key, value in each.items() if key != name} for each in rows(SMALL)]
+        with pytest.raises(ValueError, match=f"no column '{name}'"):
+            read([write(tmp_path / name, short)])
+    empty = parquet.read_table(write(tmp_path / "full", rows(SMALL)) / "results.parquet").slice(0, 0)
+    parquet.write_table(empty, tmp_path / "empty.parquet")
+    with pytest.raises(ValueError, match="empty.parquet holds no finished run"):
+        read([tmp_path / "empty.parquet"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"accuracy_last": 87.5}, r"accuracy_last of row 0 must be in \[0, 1\], got 87.5"),
+        ({"accuracy_best": float("nan")}, "accuracy_best of row 0 must be a number, got nan"),
+        ({"fraction": 0.0}, r"fraction of row 0 must be in \(0, 1\], got 0.0"),
+        ({"method": None}, "method of row 0 must be a text, got None"),
+        ({"config": "[1]"}, r"config of row 0 must be the JSON of a mapping, got '\[1\]'"),
+        ({"versions": "{"}, "versions of row 0 must be the JSON of a mapping"),
+    ],
+)
+def test_a_wrong_value_is_named(tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        read([write(tmp_path, [{**row("margin", 0.1, 0, 0.5), **changes}])])

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import operator
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 from fastcore.train.config import DataConfig
 from fastcore.train.datasets.base import Splits
 from fastcore.train.datasets.wrapping import from_dataset
+from fastcore.train.named import function_named
 
 _BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -21,7 +19,7 @@ def call(config: DataConfig) -> Splits:
     It gets the configuration where it has an argument that it must be given, or one that is called config. It
     gives ``Splits``, a pair (train, test), or a mapping with both. Raises ValueError and TypeError that name it.
     """
-    function = _imported(config.name)
+    function = function_named("data.name", config.name)
     parameters = inspect.signature(function).parameters.values()
     named = any(each.name == "config" for each in parameters)
     needed = any(each.default is each.empty and each.kind in _BY_POSITION for each in parameters)
@@ -34,22 +32,3 @@ def call(config: DataConfig) -> Splits:
         kind = type(made).__name__
         raise TypeError(f"{config.name} must give Splits, or a pair (train, test) of data sets, got {kind}")
     return from_dataset(*made, name=config.name)
-
-
-def _imported(name: str) -> Callable[..., Any]:
-    module, _, path = name.partition(":")
-    try:
-        found: Any = importlib.import_module(module)
-    except ImportError as error:
-        raise ValueError(
-            f"data.name {name!r}: cannot import {module!r} ({error}); is it on PYTHONPATH?"
-        ) from error
-    except ValueError as error:  # an empty name, or a relative one
-        raise ValueError(f'data.name must be a name or "package.module:function", got {name!r}') from error
-    try:
-        found = operator.attrgetter(path)(found)
-    except AttributeError as error:
-        raise ValueError(f"data.name {name!r}: {module} has no {path!r}") from error
-    if not callable(found):
-        raise TypeError(f"data.name {name!r} must name a function, got {type(found).__name__}")
-    return found  # type: ignore[no-any-return]

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fastcore import api
+from fastcore import environment
 from fastcore.files import write_atomic
 from fastcore.signals import Dynamics, Signals, boundary_distances, compute, gradient_norms
 from fastcore.signals import store as stored
@@ -160,7 +160,7 @@ class SelectionModels:
         buffer = io.BytesIO()
         torch.save({name: value.cpu() for name, value in network.state_dict().items()}, buffer)
         write_atomic(building / "weights.pt", buffer.getvalue())
-        note = {**plain(model), "seconds": result.seconds, "versions": api._versions()}
+        note = {**plain(model), "seconds": result.seconds, "versions": environment.versions()}
         write_atomic(building / "model.json", json.dumps(note, indent=1).encode())
         building.rename(path)
         checkpoint.unlink(missing_ok=True)

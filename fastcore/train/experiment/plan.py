@@ -102,7 +102,12 @@ class Run:
 
     def __str__(self) -> str:
         by = f" by {self.selector}" if self.selector else ""
-        return f"{self.label} {self.fraction:.4g}, seed {self.seed}, {self.network}{by}"
+        return f"{self.short}{by}"
+
+    @property
+    def short(self) -> str:
+        """The run in a few words, without what selects."""
+        return f"{self.label} {self.fraction:.4g}, seed {self.seed}, {self.network}"
 
     def _selection(self, data: str) -> dict[str, Any]:
         chosen: dict[str, Any] = {"data": data, "seed": self.seed, "fraction": self.fraction}
@@ -222,12 +227,11 @@ def _check_different(methods: list[tuple[MethodConfig, dict[str, Any]]]) -> None
 
 
 def _check_networks(config: ExperimentConfig) -> None:
-    known, selection = networks.names(), config.selection
-    named = {"networks": config.networks, "selection.networks": selection.networks}
-    for where, values in {**named, "selection.epochs": selection.epochs}.items():
-        if len(set(values)) < len(values):
-            raise ValueError(f"{where} must differ, got {', '.join(map(str, values))}")
-    for where, names in named.items():
+    known = networks.names()
+    for where, names in {
+        "networks": config.networks,
+        "selection.networks": config.selection.networks,
+    }.items():
         for name in names:
             if ":" not in name and name not in known:
                 close = difflib.get_close_matches(name, known, n=1)

@@ -23,7 +23,7 @@ INTERRUPTED = 130
 
 def rank() -> int:
     """The number of this process among those that torchrun started; 0 without it."""
-    return int(os.environ.get("RANK", 0))
+    return int(os.environ["RANK"]) if launched() else 0
 
 
 def launched() -> bool:

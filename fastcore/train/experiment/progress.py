@@ -25,6 +25,9 @@ class Reporter:
     def __init__(self, runs: Mapping[str, Run], results: Results, processes: int, show: bool = True) -> None:
         self._runs, self._results, self._processes, self._show = runs, results, processes, show
         self._told = set(self.done())
+        # What selects is worth a word where it is not the same for all.
+        selectors = {(run.network, run.selector) for run in runs.values() if run.selector}
+        self._compared = len(selectors) > len({network for network, _ in selectors})
         if show and self._told:
             print(f"{len(self._told)} of {len(runs)} runs are done already", file=sys.stderr, flush=True)
 
@@ -45,7 +48,8 @@ class Reporter:
     def _line(self, run: Run, row: Mapping[str, Any]) -> str:
         count = f"{len(self._told):{len(str(len(self._runs)))}}/{len(self._runs)}"
         accuracy = f"{100 * row['accuracy_last']:.2f} %"
-        parts = [f"{count}  {run}: {accuracy}", duration(_seconds(row)), self._left()]
+        name = str(run) if self._compared else run.short
+        parts = [f"{count}  {name}: {accuracy}", duration(_seconds(row)), self._left()]
         return ", ".join(part for part in parts if part)
 
     def _left(self) -> str:

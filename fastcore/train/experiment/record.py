@@ -13,12 +13,12 @@ from typing import Any
 import torch
 
 import fastcore
-from fastcore import api
+from fastcore import environment
 
 
 def versions() -> dict[str, Any]:
     """Versions of what a run depends on, and the number of threads, which may change the last bits of a sum."""
-    return {**api._versions(), "threads": torch.get_num_threads()}
+    return {**environment.versions(), "threads": torch.get_num_threads()}
 
 
 @functools.cache
@@ -65,4 +65,4 @@ def peak_bytes(device: torch.device) -> int:
     """Peak memory since ``forget_peak``: resident in this process for a CPU, allocated by torch for a GPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return api._peaks()["cpu"]
+    return environment.peak_bytes()["cpu"]

@@ -113,7 +113,8 @@ def _read(path: Path) -> Any:
 
     try:
         with open(path, "rb") as file:
-            table = parquet.read_table(io.BytesIO(file.read()))
+            # By this thread alone: threads of pyarrow that are there at the end of the process may abort it.
+            table = parquet.ParquetFile(pyarrow.BufferReader(file.read())).read(use_threads=False)
     except pyarrow.ArrowException as error:
         raise ValueError(f"cannot read {path}: {str(error).partition(chr(10))[0]}") from error
     except OSError as error:

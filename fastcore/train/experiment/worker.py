@@ -132,9 +132,11 @@ class Worker:
         )
         record.forget_peak(self._device)
         selection = None if made is None else self._select(run, made)
+        peak = record.peak_bytes(self._device)  # training counts anew on a GPU
         checkpoint = self._layout.checkpoints / f"{key}.pt"
         result, selection = resuming(checkpoint, lambda: self._fit(run, selection, checkpoint))
-        self._results.append(self._row(key, run, made, selection, result))
+        row = self._row(key, run, made, selection, result)
+        self._results.append({**row, "peak_bytes": max(peak, record.peak_bytes(self._device))})
         checkpoint.unlink(missing_ok=True)
         (self._layout.failures / f"{key}.txt").unlink(missing_ok=True)
 
@@ -229,7 +231,6 @@ class Worker:
             "signal_seconds": 0.0 if made is None else made.signal_seconds,
             "training_seconds": result.seconds,
             "evaluation_seconds": result.evaluation_seconds,
-            "peak_bytes": record.peak_bytes(self._device),
             "device": record.device_name(self._device),
             "indices_file": None
             if selection is None

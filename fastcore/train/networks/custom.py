@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -11,33 +9,14 @@ import torch
 from torch import nn
 
 from fastcore.signals.networks import evaluating, logits_of
+from fastcore.train.named import function_named
 from fastcore.train.networks.blocks import Shape
 
 
 def maker(name: str) -> Callable[[Shape, int], nn.Module]:
     """What makes the network "package.module:function". Raises ValueError where there is no such function."""
-    function = _function("network", name)
+    function = function_named("network", name)
     return lambda shape, classes: _checked(name, function(shape=shape, classes=classes), shape, classes)
-
-
-def _function(what: str, name: str) -> Callable[..., Any]:
-    """What "package.module:function" names. Raises ValueError in one line; errors inside the module go through."""
-    module, _, path = name.partition(":")
-    if not all(part.isidentifier() for part in f"{module}.{path}".split(".")):
-        raise ValueError(f'{what} must be a name or "package.module:function", got {name!r}')
-    try:
-        found: Any = importlib.import_module(module)
-    except ImportError as error:
-        raise ValueError(
-            f"{what} {name!r}: cannot import {module!r} ({error}); is it on PYTHONPATH?"
-        ) from error
-    try:
-        found = operator.attrgetter(path)(found)
-    except AttributeError as error:
-        raise ValueError(f"{what} {name!r}: {module} has no {path!r}") from error
-    if not callable(found):
-        raise TypeError(f"{what} {name!r} must be a function, got {type(found).__name__}")
-    return found  # type: ignore[no-any-return]
 
 
 def _checked(name: str, network: Any, shape: Shape, classes: int) -> nn.Module:

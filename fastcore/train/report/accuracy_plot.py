@@ -44,7 +44,7 @@ def plot(table: Table) -> Any | None:
         return None
     plt = style.pyplot()
     panels = labels or [reference.label if reference else ""]
-    across = min(_ACROSS, len(panels))
+    across = 3 if len(panels) in (5, 6, 9) else min(_ACROSS, len(panels))  # rows that are nearly full
     down = math.ceil(len(panels) / across)
     full = _full(table)
     legend = _legend(table, rows, reference if labels else None, full)
@@ -65,7 +65,7 @@ def plot(table: Table) -> Any | None:
     figure.supylabel("test accuracy (%)", fontsize=9, color=style.INK)
     figure.supxlabel(_AXES[table.layout], fontsize=9, color=style.INK)
     title = f"{table.title}: accuracy {_LAST[table.accuracy]}"
-    figure.text(0.1 / width, 1 - 0.1 / height, title, ha="left", va="top", fontsize=11, color=style.INK)
+    style.title(figure, title)
     figure.legend(
         handles=legend,
         loc="upper left",
@@ -201,9 +201,12 @@ def _legend(table: Table, rows: list[Row], reference: Row | None, full: Sample |
     handles: list[Any] = []
     if reference is not None:
         handles.append(Line2D([], [], color=style.INK, ls=(0, (3, 1.5)), lw=1.2, label=reference.label))
-    spread = "bars: ± std over seeds" if table.layout == "network" else "± std over seeds"
     if any(cell.ours and cell.ours.std is not None for row in rows for cell in row.cells):
-        handles.append(Patch(color=style.PALE, alpha=0.3, linewidth=0, label=spread))
+        bars: dict[str, Any] = {"marker": "|", "markersize": 9, "linestyle": ""}
+        if table.layout == "network":
+            handles.append(Line2D([], [], color=style.PALE, label="± std over seeds", **bars))
+        else:
+            handles.append(Patch(color=style.PALE, alpha=0.3, linewidth=0, label="± std over seeds"))
     if full is not None:
         handles.append(Line2D([], [], color=style.PALE, lw=0.8, label=f"all rows: {full.mean:.1f} %"))
     if any(cell.paper for row in rows for cell in row.cells):

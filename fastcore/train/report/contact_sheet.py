@@ -117,7 +117,7 @@ def _sheet(
     above = 0.6 + (0.3 if slanted else 0.0)
     beside = 0.085 * max(len(label) for label, *_ in lines) + 0.2
     width, height = (
-        max(beside + wide + (0.5 if slanted else 0.12), 0.079 * len(title) + 0.2),
+        max(beside + wide + (0.5 if slanted else 0.12), min(0.082 * len(title) + 0.2, 9.0)),
         above + high + 0.1,
     )
     figure = plt.figure(figsize=(width, height))
@@ -135,7 +135,7 @@ def _sheet(
     )
     for text, (_, colour, _) in zip(axes.get_yticklabels(), lines):
         text.set(fontsize=9, color=colour)
-    figure.text(0.1 / width, 1 - 0.1 / height, title, ha="left", va="top", fontsize=10, color=style.INK)
+    style.title(figure, title)
     return figure
 
 

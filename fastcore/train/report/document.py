@@ -10,6 +10,7 @@ from typing import Any
 
 from fastcore.files import write_atomic
 from fastcore.train import reading
+from fastcore.train.config import ExperimentConfig
 from fastcore.train.report import formats, grids
 from fastcore.train.report.agreement import Agreement
 from fastcore.train.report.grids import Grid
@@ -159,7 +160,7 @@ def _how(results: Sequence[Result]) -> list[str]:
         "versions": {_pairs(run.versions) for run in results},
         "commit": {run.git_commit for run in results},
         "finished": {f"{finished[0]} to {finished[-1]}"} if finished else set(),
-        "time of selections and training": {f"{seconds / 3600:.2f} h"},
+        "time of selections and training": {_duration(seconds)},
     }
     lines = ["## How it was run", "", "| | |", "| --- | --- |"]
     for name, values in facts.items():
@@ -167,8 +168,22 @@ def _how(results: Sequence[Result]) -> list[str]:
         if known:
             lines.append(f"| {name} | {formats.plain_markdown('; '.join(map(str, known)))} |")
     for run in latest.values():
-        lines += ["", "```yaml", reading.dump(run.config).rstrip(), "```"]
+        lines += ["", "```yaml", reading.dump(_in_order(run.config)).rstrip(), "```"]
     return lines
+
+
+def _in_order(config: Mapping[str, Any]) -> Any:
+    """The experiment with its fields in their order, where it is one that can be run here."""
+    try:
+        return reading.build(ExperimentConfig, config)
+    except (TypeError, ValueError):
+        return config
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _pairs(values: Mapping[str, Any]) -> str:

@@ -68,7 +68,7 @@ def markdown(grid: Grid) -> str:
         _piped(["---"] * count + ["---:"] * len(grid.columns)),
     ]
     for line in grid.lines:
-        texts = [plain_markdown(text) for text in (*line.labels, *line.cells)]
+        texts = [plain_markdown(text).strip() for text in (*line.labels, *line.cells)]
         lines.append(_piped([f"*{text}*" if text and line.paper else text for text in texts]))
     return "\n".join([*lines, "", *(f"{plain_markdown(note)}  " for note in grid.notes)]).rstrip() + "\n"
 
@@ -116,14 +116,18 @@ _COLUMNS = (
 
 
 def comma_separated(last: Table, best: Table) -> str:
-    """A table in long form, a line for every cell: accuracies in %, differences in points, means of seconds."""
+    """A table in long form, a line for every number: accuracies in %, differences in points, means of seconds."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(_COLUMNS)
-    for row, other in zip(last.rows, best.rows, strict=True):
-        for a, b in zip(row.cells, other.cells, strict=True):
-            if a.results:
-                writer.writerow(_long(row.label, a, b))
+    cells = (
+        tuple(_long(row.label, a, b))
+        for row, other in zip(last.rows, best.rows, strict=True)
+        for a, b in zip(row.cells, other.cells, strict=True)
+        if a.results
+    )
+    # Training on all rows, and what needs no network, stand in the table several times.
+    writer.writerows(dict.fromkeys(cells))
     return text.getvalue()
 
 

@@ -64,3 +64,10 @@ def bare(axes: Any) -> None:
     axes.spines[["left", "bottom"]].set_color(PALE)
     axes.tick_params(color=PALE, labelcolor=INK, labelsize=8)
     axes.set_axisbelow(True)
+
+
+def title(figure: Any, text: str) -> None:
+    """What a figure shows, above it on the left; small where it is long."""
+    width, height = figure.get_size_inches()
+    size = min(11.0, max(6.0, 11 * (width - 0.2) / (0.082 * len(text))))
+    figure.text(0.1 / width, 1 - 0.1 / height, text, ha="left", va="top", fontsize=size, color=INK)

@@ -24,6 +24,7 @@ _DATASETS = {
     "cifar100": "CIFAR-100",
     "tiny_imagenet": "Tiny-ImageNet",
     "imagenet": "ImageNet",
+    "digits": "Digits",
 }
 
 

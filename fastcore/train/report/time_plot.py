@@ -61,7 +61,7 @@ def plot(table: Table, fraction: float) -> Any | None:
         columnspacing=1.5,
         handletextpad=0.3,
     )
-    figure.text(0.012, 1 - 0.1 / height, title, ha="left", va="top", fontsize=11, color=style.INK)
+    style.title(figure, title)
     return figure
 
 

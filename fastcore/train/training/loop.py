@@ -75,9 +75,10 @@ def fit(
         raise TypeError(f"config must be a TrainConfig, got {type(config).__name__}")
     if not isinstance(network, nn.Module):
         raise TypeError(f"network must be a torch.nn.Module, got {type(network).__name__}")
-    if not isinstance(dataset, LabelledSet):
-        kind = type(dataset).__name__
-        raise TypeError(f"dataset must be one of fastcore.train.datasets, got {kind}: see from_dataset")
+    for name, rows_of in (("dataset", dataset), ("test", test)):
+        if not isinstance(rows_of, LabelledSet) and (name == "dataset" or rows_of is not None):
+            kind = type(rows_of).__name__
+            raise TypeError(f"{name} must be one of fastcore.train.datasets, got {kind}: see from_dataset")
     rows = Rows.of(indices, weights, len(dataset))
     if subset is not None and rows is not None:
         raise ValueError("subset chooses rows and weights: it takes neither indices nor weights beside it")

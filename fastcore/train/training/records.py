@@ -104,8 +104,7 @@ class Ledger:
             self.recorder.update(torch.cat([each.numbers for each in held]), logits, labels)
 
     def end_epoch(self) -> float:
-        """The mean loss of the epoch; the next one begins."""
-        self.write()
+        """The mean loss of the epoch, all of which is written; the next one begins."""
         mean = self.loss / self.rows
         self.loss, self.rows = 0.0, 0
         if self.recorder is not None:
@@ -114,7 +113,6 @@ class Ledger:
 
     def state_dict(self) -> dict[str, Any]:
         """All that is written, for a checkpoint."""
-        self.write()
         recorded = None if self.recorder is None else self.recorder.state_dict()
         return {"loss": self.loss, "rows": self.rows, "recorder": recorded}
 

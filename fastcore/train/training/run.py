@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fastcore.api import _peaks
+from fastcore.environment import peak_bytes
 from fastcore.signals import networks
 from fastcore.signals.dynamics import DynamicsRecorder
 from fastcore.train.config import TrainConfig
@@ -152,6 +152,8 @@ class Run:
         self._chosen = self._epoch
         if rows is None:
             return False
+        if not isinstance(rows, Rows):
+            raise TypeError(f"choose of subset must return Rows or None, got {type(rows).__name__}")
         self._rows = rows.within(len(self._dataset))
         self._check_rows()
         return True
@@ -189,7 +191,7 @@ class Run:
                     amp=config.amp,
                     workers=self._workers,
                 )
-        self._peak = max(self._peak, _peaks()[str(self._device)])
+        self._peak = max(self._peak, peak_bytes()[str(self._device)])
         line = {"epoch": done, "step": self._steps, "learning_rate": rate, "loss": loss, "accuracy": accuracy}
         self._history.append({**line, "seconds": self._seconds["training"]})
         monitor.epoch(self._history[-1])
@@ -222,7 +224,7 @@ class Run:
             "rows": None if self._rows is None or self._subset is None else self._rows.state_dict(),
             "history": self._history,
             "seconds": self._seconds,
-            "peak": max(self._peak, _peaks()[str(self._device)]),
+            "peak": max(self._peak, peak_bytes()[str(self._device)]),
             **{name: getattr(self, f"_{name}") for name in _COUNTERS},
         }
 
