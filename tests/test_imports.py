@@ -14,7 +14,7 @@ PACKAGE = ROOT / "fastcore"
 
 # From the bottom up. A module may import from lines above its own, and a package from itself.
 LAYERS = [
-    ["checks", "environment", "files", "inputs", "memory", "numerics", "progress"],
+    ["checks", "environment", "figures", "files", "inputs", "memory", "numerics", "progress"],
     ["ops"],
     ["gradients"],
     ["divergence", "similarity"],

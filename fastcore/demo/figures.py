@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from rich import box
 from rich.table import Table
 
 from fastcore.demo.experiment import METHODS, Digits, Result, select
+from fastcore.figures import INK, PALE, drawn, pyplot
 
 # Okabe and Ito's colours stay apart for colour-blind readers; the markers keep the lines apart in print.
 _STYLES = {
@@ -20,7 +19,6 @@ _STYLES = {
     "log_det": ("#CC79A7", "D"),
     "graph_cut": ("#E69F00", "v"),
 }
-_INK, _PALE = "#333333", "#767676"
 
 
 def table(results: Sequence[Result], everything: float) -> Table:
@@ -47,7 +45,7 @@ def table(results: Sequence[Result], everything: float) -> Table:
 
 def accuracy(results: Sequence[Result], everything: float) -> bytes:
     """PNG image: accuracy over the size of the coreset, a line for each method and a band for uniform."""
-    plt = _pyplot()
+    plt = pyplot()
     budgets = sorted({result.k for result in results})
     figure, axes = plt.subplots(figsize=(8, 4.8), layout="constrained")
     for method, (colour, marker) in _STYLES.items():
@@ -61,22 +59,20 @@ def accuracy(results: Sequence[Result], everything: float) -> bytes:
     axes.plot(
         budgets,
         middle,
-        color=_INK,
+        color=INK,
         linewidth=2,
         linestyle=(0, (4, 2)),
         label="uniform (mean ± std)",
         zorder=2,
     )
-    axes.fill_between(
-        budgets, middle - spread, middle + spread, color=_INK, alpha=0.15, linewidth=0, zorder=1
-    )
-    axes.axhline(everything, color=_PALE, linewidth=1, zorder=0)
+    axes.fill_between(budgets, middle - spread, middle + spread, color=INK, alpha=0.15, linewidth=0, zorder=1)
+    axes.axhline(everything, color=PALE, linewidth=1, zorder=0)
     axes.annotate(
         f"all training rows: {everything:.1f} %",
         (budgets[0], everything),
         xytext=(0, 4),
         textcoords="offset points",
-        color=_PALE,
+        color=PALE,
         fontsize=9,
         bbox={"color": "white", "pad": 1},
     )
@@ -92,12 +88,12 @@ def accuracy(results: Sequence[Result], everything: float) -> bytes:
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="lower right", fontsize=9)
-    return _png(figure)
+    return drawn(figure)["png"]
 
 
 def contact_sheet(digits: Digits) -> bytes:
     """PNG image: the first picks of every method, a row for each method, in the order of the picks."""
-    plt = _pyplot()
+    plt = pyplot()
     methods = (*_STYLES, "uniform")
     classes = len(np.unique(digits.train_labels))
     figure = plt.figure(figsize=(10.4, 3.75))
@@ -113,14 +109,14 @@ def contact_sheet(digits: Digits) -> bytes:
             cell.set(xticks=[], yticks=[])
             cell.spines[:].set_color("#cccccc")
             if pick == 0:
-                cell.set_ylabel(method, rotation=0, ha="right", va="center", labelpad=8, color=_INK)
+                cell.set_ylabel(method, rotation=0, ha="right", va="center", labelpad=8, color=INK)
             if line == 0:
-                cell.set_title(str(pick + 1), fontsize=8, color=_PALE, pad=3)
+                cell.set_title(str(pick + 1), fontsize=8, color=PALE, pad=3)
     title = (
         f"The first {2 * classes} digits that each method picks, in order: one of every class, then a second"
     )
     figure.suptitle(title, x=0.01, y=0.985, ha="left", fontsize=11)
-    return _png(figure)
+    return drawn(figure)["png"]
 
 
 def _marked(cell: Result, uniform: Result) -> str:
@@ -128,20 +124,3 @@ def _marked(cell: Result, uniform: Result) -> str:
     lead = cell.accuracy - uniform.accuracy
     colour = "green" if lead > uniform.deviation else "red" if lead < -uniform.deviation else "default"
     return f"[{colour}]{cell.accuracy:.1f}[/]"
-
-
-def _pyplot() -> Any:
-    """Matplotlib's pyplot on a backend that needs no display."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot
-
-    return pyplot
-
-
-def _png(figure: Any) -> bytes:
-    image = io.BytesIO()
-    figure.savefig(image, dpi=150)
-    _pyplot().close(figure)
-    return image.getvalue()

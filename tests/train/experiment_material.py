@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,11 @@ def lasting(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def faulty(shape: tuple[int, int, int], classes: int) -> nn.Module:
-    """A linear network that does what a file says which the environment names: "kill", "fail" or "interrupt"."""
+    """A linear network that does what a file says which the environment names.
+
+    "kill" its process or "fail" when it is made, "interrupt" in the 25th step, or "tell" by a file that it is
+    there.
+    """
     order = Path(os.environ.get("FAULTY_NETWORK", "/nowhere"))
     what = order.read_text() if order.exists() else ""
     if what == "kill":
@@ -54,17 +59,19 @@ def faulty(shape: tuple[int, int, int], classes: int) -> nn.Module:
     network = nn.Sequential(nn.Flatten(), nn.Linear(shape[0] * shape[1] * shape[2], classes))
     if what == "interrupt":
         order.unlink()
-        network.register_forward_hook(_Interruption())
+        network.register_forward_hook(_At25(lambda: os.kill(os.getpid(), signal.SIGINT)))
+    if what == "tell":
+        network.register_forward_hook(_At25(order.with_name(f"told-{os.getpid()}").touch))
     return network
 
 
-class _Interruption:
-    """Interrupts the process in the 25th step."""
+class _At25:
+    """Does something in the 25th step."""
 
-    def __init__(self) -> None:
-        self.steps = 0
+    def __init__(self, act: Callable[[], None]) -> None:
+        self.act, self.steps = act, 0
 
     def __call__(self, network: nn.Module, *_: Any) -> None:
         self.steps += network.training
         if self.steps == 25:
-            os.kill(os.getpid(), signal.SIGINT)
+            self.act()

@@ -47,7 +47,7 @@ def started():
         process.communicate()
 
 
-def wait_for(condition, process, seconds=60):
+def wait_for(condition, process, seconds=120):
     """Waits until a condition holds, as long as the process lives."""
     end = time.monotonic() + seconds
     while not condition():
@@ -126,19 +126,20 @@ def test_two_processes_make_the_same_rows_and_outlive_the_death_of_one(tmp_path,
 
 @pytest.mark.slow
 def test_processes_end_with_the_one_that_started_them(tmp_path, started):
-    config = experiment(methods=["uniform"], fractions=[1], seeds=[0, 1], train={"epochs": 5000})
+    config = experiment(
+        networks=[FAULTY], methods=["uniform"], fractions=[1], seeds=[0, 1], train={"epochs": 10**6}
+    )
+    (tmp_path / "order").write_text("tell")
     killed = started(config, tmp_path / "out", processes=2)
-    folder = tmp_path / "out" / "locks"
-    wait_for(lambda: len(list(folder.glob("*.json"))) == 2, killed)
-    time.sleep(1)
+    wait_for(lambda: len(list(tmp_path.glob("told-*"))) == 2, killed)
     killed.kill()
     killed.wait()
-    end = time.monotonic() + 30
+    notes, end = tmp_path / "out" / "locks", time.monotonic() + 60
     # They save where they are, and let go of their runs.
-    while list(folder.glob("*.json")) and time.monotonic() < end:
+    while list(notes.glob("*.json")) and time.monotonic() < end:
         time.sleep(0.05)
-    assert not list(folder.glob("*.json"))
-    assert len(list((tmp_path / "out" / "checkpoints").iterdir())) == 2
+    assert not list(notes.glob("*.json"))
+    assert len(list((tmp_path / "out" / "checkpoints").glob("*.pt"))) == 2
 
 
 def test_the_device_of_a_process(monkeypatch):

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 
 import pytest
 
-from fastcore.train.config import DataConfig, TrainConfig
+from fastcore.train.config import DataConfig
 from fastcore.train.report import TABLES, report
-from tests.train.test_report_results import SMALL, config, row, rows, write
+from tests.train.test_report_results import CIFAR, SMALL, config, row, rows, write
 
 pytest.importorskip("matplotlib")
-
-
-CIFAR = {"data": DataConfig(name="cifar10"), "networks": ("resnet18",)}
 
 
 @pytest.fixture
@@ -33,7 +31,8 @@ def test_the_files_of_a_report(folder, tmp_path):
 
 
 def test_the_same_results_give_the_same_files(folder):
-    assert report(folder).files() == report(folder).files()
+    first, second = (report(folder, pictures=False) for _ in range(2))
+    assert first.files() == second.files() and first.as_json() == second.as_json()
 
 
 def test_what_the_markdown_says(folder, tmp_path):
@@ -75,7 +74,7 @@ def test_nothing_is_written_without_output_or_files(folder, tmp_path):
 
 
 def test_several_folders_make_one_report(folder, tmp_path):
-    cifar = config(name="other", **CIFAR, train=TrainConfig(epochs=200))
+    cifar = config(name="other", **CIFAR)
     accuracies = {"uniform": {0.01: [36, 38]}, "margin": {0.01: [28, 29]}}
     other = write(tmp_path / "other", rows(accuracies, experiment=cifar))
     more = write(tmp_path / "more", rows({"margin": {0.01: [45, 46, 47]}}))
@@ -98,6 +97,19 @@ def test_a_paper_table_of_a_recipe(tmp_path):
     made = report(write(tmp_path / "x", rows({"uniform": {0.01: [36]}}, experiment=recipe), recipe))
     cell = json.loads(made.as_json())["tables"][0]["rows"][0]["cells"][0]
     assert cell["paper"] == {"mean": 36.74, "std": 1.69, "n": 5}  # 1.7 in table 1
+
+
+@pytest.mark.parametrize(
+    ("more", "asked", "shown"),
+    [({}, None, "1 %"), ({0.005: [40], 0.02: [60]}, None, "1 %"), ({}, 0.1, "10 %")],
+)
+def test_the_fraction_of_the_pictures(tmp_path, more, asked, shown):
+    accuracies = {"uniform": {0.001: [9], 0.01: [50], 0.1: [70]}, "margin": {0.01: [40], 0.1: [60]}}
+    accuracies["margin"] |= more
+    accuracies["uniform"] |= more
+    made = report(write(tmp_path, rows(accuracies)), kinds=["svg"], fraction=asked)
+    text = "".join(re.findall(r"<!-- (.*?) -->", made.files()["time.svg"].decode()))
+    assert f"time of selection with {shown} of the rows" in text
 
 
 def test_json(folder):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from fastcore import figures
 from fastcore.train.config import DataConfig, SelectionConfig
 from fastcore.train.report import accuracy_plot, contact_sheet, style, time_plot
 from fastcore.train.report.tables import tables
@@ -23,7 +24,7 @@ COLOURS = {"graph_cut": (0, 114, 178), "margin": (213, 94, 0), "herding": (0, 15
 
 def pixels(figure):
     """A figure as (h, w, 3) uint8."""
-    (content,) = style.drawn(figure, ("png",)).values()
+    (content,) = figures.drawn(figure, ("png",)).values()
     assert content.startswith(b"\x89PNG\r\n\x1a\n")
     return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
 
@@ -50,7 +51,7 @@ def test_accuracy_shows_every_method_in_its_panel(tmp_path):
     assert [axes.get_title(loc="left") for axes in panels] == ["herding", "margin", "graph_cut"]
     for axes in panels:
         reference, line = (
-            each for each in axes.lines if len(each.get_xdata()) == 2 and each.get_color() != style.PALE
+            each for each in axes.lines if len(each.get_xdata()) == 2 and each.get_color() != figures.PALE
         )
         assert reference.get_ydata().tolist() == [51, 71]
         assert line.get_xdata().tolist() == [1, 10]
@@ -229,7 +230,7 @@ def test_images_of_any_size_fill_their_square(shape):
 @pytest.mark.parametrize(("kind", "start"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])
 def test_files_are_the_same_each_time(tmp_path, kind, start):
     found = table(tmp_path, rows(SMALL))
-    first, second = (style.drawn(time_plot.plot(found, 0.01), (kind,))[kind] for _ in range(2))
+    first, second = (figures.drawn(time_plot.plot(found, 0.01), (kind,))[kind] for _ in range(2))
     assert first == second and first.startswith(start)
 
 

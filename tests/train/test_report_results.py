@@ -15,8 +15,15 @@ pyarrow = pytest.importorskip("pyarrow")
 from pyarrow import parquet  # noqa: E402
 
 from fastcore.train.experiment.results import COLUMNS  # noqa: E402
+from fastcore.train.report.grids import Grid  # noqa: E402
 from fastcore.train.report.results import labelled, read  # noqa: E402
+from fastcore.train.report.tables import Table, tables  # noqa: E402
 
+CIFAR: dict[str, Any] = {
+    "data": DataConfig(name="cifar10"),
+    "networks": ("resnet18",),
+    "train": TrainConfig(epochs=200),
+}
 NEED_NO_NETWORK = {"uniform", "full"}
 
 
@@ -97,6 +104,25 @@ def write(folder: Path, results: list[dict[str, Any]], recipe: ExperimentConfig 
     if recipe is not None:
         (folder / "recipe.yaml").write_text(dump(recipe))
     return folder
+
+
+def made(
+    folder: Path,
+    results: list[dict[str, Any]],
+    accuracy: str = "last",
+    recipe: ExperimentConfig | None = None,
+) -> list[Table]:
+    """The tables of some results."""
+    return tables(read([write(folder / "experiment", results, recipe)]), accuracy)
+
+
+def cells(grid: Grid) -> dict[tuple[str, str], str]:
+    """Cells of a grid by the first label of a line and the heading of a column."""
+    return {
+        (line.labels[0], column): cell
+        for line in grid.lines
+        for column, cell in zip(grid.columns, line.cells)
+    }
 
 
 SMALL = {

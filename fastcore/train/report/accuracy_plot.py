@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from fastcore import figures
 from fastcore.train.report import style
 from fastcore.train.report.statistics import Sample
 from fastcore.train.report.tables import FULL, Row, Table
 
 _ACROSS = 4  # panels beside each other
-_LEGENDS = 6
+_LEGENDS = 6  # in a line
 # How networks that select are told apart: by their lines, and where networks are columns, by colour and marker.
 _DASHES = ("-", "--", ":", "-.")
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -21,7 +22,7 @@ _CIRCLE: dict[str, Any] = {
     "marker": "o",
     "markersize": 6.5,
     "markerfacecolor": "none",
-    "markeredgecolor": style.PALE,
+    "markeredgecolor": figures.PALE,
     "markeredgewidth": 0.9,
 }
 _AXES = {
@@ -29,7 +30,6 @@ _AXES = {
     "epochs": "epochs that the network which selects was trained for",
     "network": "network that is trained",
 }
-_LAST = {"last": "after the last epoch", "best": "of the best test epoch"}
 
 
 def plot(table: Table) -> Any | None:
@@ -42,13 +42,14 @@ def plot(table: Table) -> Any | None:
     labels = list(dict.fromkeys(row.label for row in rows if row is not reference))
     if len(places) < 2 or not (labels or reference):
         return None
-    plt = style.pyplot()
+    plt = figures.pyplot()
     panels = labels or [reference.label if reference else ""]
     across = 3 if len(panels) in (5, 6, 9) else min(_ACROSS, len(panels))  # rows that are nearly full
     down = math.ceil(len(panels) / across)
     full = _full(table)
     legend = _legend(table, rows, reference if labels else None, full)
-    head = 0.52 + 0.2 * math.ceil(len(legend) / _LEGENDS)
+    lines = max(1, math.ceil(len(legend) / _LEGENDS))
+    head = 0.52 + 0.2 * lines
     width, height = max(2.45 * across + 0.7, 5.4), 1.75 * down + 0.78 + head
     figure, grid = plt.subplots(
         down, across, figsize=(width, height), sharex=True, sharey=True, squeeze=False, layout="constrained"
@@ -57,23 +58,22 @@ def plot(table: Table) -> Any | None:
     xs = _positions(table, places)
     for number, label in enumerate(panels):
         axes = grid[number // across, number % across]
-        lines = [row for row in rows if row.label == label]
-        _panel(axes, table, xs, places, lines, None if label not in labels else reference, full)
+        shown = [row for row in rows if row.label == label]
+        _panel(axes, table, xs, places, shown, reference if labels else None, full)
     for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)
     _ticks(grid, table, xs, places, len(panels))
-    figure.supylabel("test accuracy (%)", fontsize=9, color=style.INK)
-    figure.supxlabel(_AXES[table.layout], fontsize=9, color=style.INK)
-    title = f"{table.title}: accuracy {_LAST[table.accuracy]}"
-    style.title(figure, title)
+    figure.supylabel("test accuracy (%)", fontsize=9, color=figures.INK)
+    figure.supxlabel(_AXES[table.layout], fontsize=9, color=figures.INK)
+    style.title(figure, f"{table.title}: accuracy {table.epoch}")
     figure.legend(
         handles=legend,
         loc="upper left",
         bbox_to_anchor=(0.04 / width, 1 - 0.32 / height),
-        ncols=_LEGENDS,
+        ncols=math.ceil(len(legend) / lines) or 1,
         frameon=False,
         fontsize=8,
-        labelcolor=style.INK,
+        labelcolor=figures.INK,
         columnspacing=1.5,
     )
     return figure
@@ -89,21 +89,21 @@ def _panel(
     full: Sample | None,
 ) -> None:
     style.bare(axes)
-    axes.grid(axis="y", color=style.FAINT, linewidth=0.7)
+    axes.grid(axis="y", color=figures.FAINT, linewidth=0.7)
     colour, marker = style.look(lines[0].method)
     if full is not None:
-        axes.axhline(full.mean, color=style.PALE, linewidth=0.8, zorder=1)
+        axes.axhline(full.mean, color=figures.PALE, linewidth=0.8, zorder=1)
     if table.layout == "network":
         _dots(axes, table, places, lines, reference)
     else:
         if reference is not None:
-            _line(axes, xs, reference, places, color=style.INK, ls=(0, (3, 1.5)), linewidth=1.2, zorder=2)
+            _line(axes, xs, reference, places, color=figures.INK, ls=(0, (3, 1.5)), linewidth=1.2, zorder=2)
         for row in lines:
             dashes = _told_apart(table, row, _DASHES)
             _line(axes, xs, row, places, color=colour, marker=marker, ls=dashes, linewidth=1.6, zorder=3)
             _circles(axes, xs, row, places)
     axes.set_title(lines[0].label, loc="left", fontsize=9, fontweight="bold", color=colour, pad=3)
-    axes.set_title(style.family(lines[0].method), loc="right", fontsize=7, color=style.PALE, pad=3)
+    axes.set_title(style.family(lines[0].method), loc="right", fontsize=7, color=figures.PALE, pad=3)
 
 
 def _line(axes: Any, xs: np.ndarray, row: Row, places: list[int], **look: Any) -> None:
@@ -124,7 +124,13 @@ def _dots(axes: Any, table: Table, places: list[int], lines: list[Row], referenc
         uniform = reference.cells[place].ours if reference is not None else None
         if uniform is not None:
             axes.hlines(
-                uniform.mean, place - 0.42, place + 0.42, color=style.INK, ls=(0, (3, 1.5)), lw=1.2, zorder=2
+                uniform.mean,
+                place - 0.42,
+                place + 0.42,
+                color=figures.INK,
+                ls=(0, (3, 1.5)),
+                lw=1.2,
+                zorder=2,
             )
     step = 0.72 / max(len(lines), 1)
     for number, row in enumerate(lines):
@@ -200,20 +206,20 @@ def _legend(table: Table, rows: list[Row], reference: Row | None, full: Sample |
 
     handles: list[Any] = []
     if reference is not None:
-        handles.append(Line2D([], [], color=style.INK, ls=(0, (3, 1.5)), lw=1.2, label=reference.label))
+        handles.append(Line2D([], [], color=figures.INK, ls=(0, (3, 1.5)), lw=1.2, label=reference.label))
     if any(cell.ours and cell.ours.std is not None for row in rows for cell in row.cells):
         bars: dict[str, Any] = {"marker": "|", "markersize": 9, "linestyle": ""}
         if table.layout == "network":
-            handles.append(Line2D([], [], color=style.PALE, label="± std over seeds", **bars))
+            handles.append(Line2D([], [], color=figures.PALE, label="± std over seeds", **bars))
         else:
-            handles.append(Patch(color=style.PALE, alpha=0.3, linewidth=0, label="± std over seeds"))
+            handles.append(Patch(color=figures.PALE, alpha=0.3, linewidth=0, label="± std over seeds"))
     if full is not None:
-        handles.append(Line2D([], [], color=style.PALE, lw=0.8, label=f"all rows: {full.mean:.1f} %"))
+        handles.append(Line2D([], [], color=figures.PALE, lw=0.8, label=f"all rows: {full.mean:.1f} %"))
     if any(cell.paper for row in rows for cell in row.cells):
         handles.append(Line2D([], [], linestyle="", label="the paper's numbers", **_CIRCLE))
     selecting = {row.selector: row for row in rows if row.selector}
     for name, row in selecting.items() if len(selecting) > 1 else ():
-        look: dict[str, Any] = {"color": style.PALE, "linestyle": _told_apart(table, row, _DASHES)}
+        look: dict[str, Any] = {"color": figures.PALE, "linestyle": _told_apart(table, row, _DASHES)}
         if table.layout == "network":
             marker = _told_apart(table, row, _MARKERS)
             look = {"color": _told_apart(table, row, _COLOURS), "marker": marker, "linestyle": "", "ms": 4}

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastcore import selection
+from fastcore import figures, selection
 from fastcore.train.report import style
 from fastcore.train.report.results import Result
 from fastcore.train.report.tables import FULL, Table, percent
@@ -66,7 +66,7 @@ def plot_method(table: Table, chosen: Picks, train: Any, label: str, count: int 
     classes = _classes(train)
     run = next(run for name, _, run in chosen.runs if name == label)
     rows = np.array(_first(run, train, classes, count), dtype=object).reshape(count, len(classes)).T
-    lines = [(name, style.INK, list(each)) for name, each in zip(_names(train, classes), rows)]
+    lines = [(name, figures.INK, list(each)) for name, each in zip(_names(train, classes), rows)]
     title = f"{table.title}, {label}: the first picks{_which(chosen, classes, train)}"
     return _sheet(title, lines, range(1, count + 1), train)
 
@@ -101,7 +101,7 @@ def _sheet(
     title: str, lines: Sequence[tuple[str, str, list[int | None]]], columns: Sequence[int], train: Any
 ) -> Any:
     """Lines of images with their labels; ``columns`` are classes, or places in a line."""
-    plt = style.pyplot()
+    plt = figures.pyplot()
     side = min(train.shape[1:])
     tile = side * (_TILE // side) if side < _TILE else _TILE  # small images in whole pixels
     step = tile + _GAP
@@ -127,7 +127,7 @@ def _sheet(
     axes.tick_params(length=0, top=False, labeltop=True, labelbottom=False, pad=3)
     axes.set_xticks([across * step + tile / 2 - 0.5 for across in range(len(columns))], names)
     for text in axes.get_xticklabels():
-        text.set(fontsize=8, color=style.PALE)
+        text.set(fontsize=8, color=figures.PALE)
         if slanted:
             text.set(rotation=30, ha="left", rotation_mode="anchor")
     axes.set_yticks(

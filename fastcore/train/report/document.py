@@ -91,7 +91,7 @@ class Report:
             # What was said below a table before is not said again.
             lines += ["", *(line for line in grid if not (isinstance(line, str) and line in lines))]
             if part.agreement is not None:
-                lines.append(escape(_summary(part.agreement)))
+                lines += map(escape, _summary(part.agreement))
         return lines + [f"[yellow]{escape(line)}[/]" for line in self.left_out]
 
     def markdown(self) -> str:
@@ -136,12 +136,13 @@ class Report:
         return [grid for grid in found if grid is not None]
 
 
-def _summary(found: Agreement) -> str:
+def _summary(found: Agreement) -> list[str]:
     same, opposite, unclear = found.counts([each for _, verdicts in found.rows for each in verdicts])
-    return (
-        f"Order against uniform and the paper's: {same} of {same + opposite + unclear} agree, {opposite} are "
-        f"opposite, {unclear} open."
+    total = same + opposite + unclear
+    said = (
+        f"Above, below or level with uniform, as in the paper: {same} of {total} agree, {opposite} opposite, "
     )
+    return [f"{said}{unclear} open."] if total else []
 
 
 def _how(results: Sequence[Result]) -> list[str]:

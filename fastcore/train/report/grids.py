@@ -15,7 +15,6 @@ from fastcore.train.report.tables import Row, Table, dataset_title, percent
 ABOVE, BELOW, SAME = "▲", "▼", "="
 _MARKS = {1: ABOVE, -1: BELOW}
 _RULE = f"Student's t at the {percent(LEVEL)} level, runs with the same seed paired"
-_SAID = {"last": "after the last epoch", "best": "of the best test epoch"}
 
 
 @dataclass(frozen=True)
@@ -65,9 +64,7 @@ def accuracy(table: Table, remarks: Mapping[str, str]) -> Grid:
             numbers = tuple(_published(cell.paper, decimals) for cell in row.cells)
             label = f"  paper{_reference(row.method, remarks)}"
             lines.append(Line((label, *[""] * (len(lines[-1].labels) - 1)), numbers, paper=True))
-    notes = [
-        f"Test accuracy in % {_SAID[table.accuracy]}, {_meaning(usual)}. The paper reports the best test epoch."
-    ]
+    notes = [f"Test accuracy in % {table.epoch}, {_meaning(usual)}. The paper reports the best test epoch."]
     counts = {cell.ours.n for row in table.rows for cell in row.cells if cell.ours}
     notes += [f"({n}): {n} {_seeds(n)} instead of {usual}." for n in sorted(counts - {usual})]
     if usual < table.seeds:

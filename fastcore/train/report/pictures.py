@@ -8,9 +8,10 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from fastcore import figures
 from fastcore.train import reading
 from fastcore.train.config import DataConfig
-from fastcore.train.report import accuracy_plot, contact_sheet, style, time_plot
+from fastcore.train.report import accuracy_plot, contact_sheet, time_plot
 from fastcore.train.report.tables import Table
 
 
@@ -40,7 +41,7 @@ class Pictures:
         files = {}
         for name, figure in self._figures(table, fraction):
             stem = f"{name}_{table.name}" if table.name else name
-            for kind, content in style.drawn(figure, self.kinds).items():
+            for kind, content in figures.drawn(figure, self.kinds).items():
                 files[f"{stem}.{kind}"] = content
         return files
 

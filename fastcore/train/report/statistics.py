@@ -78,6 +78,8 @@ def difference(ours: Sample, other: Sample) -> Difference:
 
 
 def _limit(freedom: float) -> float:
-    from scipy.special import stdtrit
-
+    try:
+        from scipy.special import stdtrit
+    except ImportError as error:
+        raise ImportError('reports need scipy: pip install "fastcore-coreset[train]"') from error
     return float(stdtrit(freedom, 1 - LEVEL / 2))

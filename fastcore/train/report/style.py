@@ -1,11 +1,11 @@
-"""How the pictures look: colours, markers, and figures as bytes."""
+"""How the pictures look: colours, markers, titles."""
 
 from __future__ import annotations
 
-import io
+import textwrap
 from typing import Any
 
-INK, PALE, FAINT = "#333333", "#767676", "#e6e6e6"
+from fastcore.figures import INK, PALE
 
 # The families of the DeepCore paper, each with a colour of Okabe and Ito that colour-blind readers tell apart,
 # and a marker that tells them apart in print.
@@ -31,33 +31,6 @@ def look(method: str) -> tuple[str, str]:
     return _FAMILIES[_FAMILY_OF[method]][:2] if method in _FAMILY_OF else (INK, "o")
 
 
-def pyplot() -> Any:
-    """Matplotlib's pyplot on a backend that needs no display. Raises ImportError with what to install."""
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise ImportError('pictures need matplotlib: pip install "fastcore-coreset[train]"') from error
-    matplotlib.use("agg")
-    from matplotlib import pyplot
-
-    return pyplot
-
-
-def drawn(figure: Any, kinds: tuple[str, ...]) -> dict[str, bytes]:
-    """A figure as files of some kinds, the same bytes each time: "png", "svg" or "pdf"."""
-    plt = pyplot()
-    # No dates and no random names, so that a picture only changes when what it shows does.
-    metadata = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
-    files = {}
-    for kind in kinds:
-        image = io.BytesIO()
-        with plt.rc_context({"svg.hashsalt": "fastcore"}):
-            figure.savefig(image, format=kind, dpi=150, metadata=metadata[kind])
-        files[kind] = image.getvalue()
-    plt.close(figure)
-    return files
-
-
 def bare(axes: Any) -> None:
     """Takes from axes what carries no information."""
     axes.spines[["top", "right"]].set_visible(False)
@@ -67,7 +40,9 @@ def bare(axes: Any) -> None:
 
 
 def title(figure: Any, text: str) -> None:
-    """What a figure shows, above it on the left; small where it is long."""
+    """What a figure shows, above it on the left; small where it is long, and then in two lines."""
     width, height = figure.get_size_inches()
-    size = min(11.0, max(6.0, 11 * (width - 0.2) / (0.082 * len(text))))
-    figure.text(0.1 / width, 1 - 0.1 / height, text, ha="left", va="top", fontsize=size, color=INK)
+    room = (width - 0.2) / 0.082 * 11  # points of a line times its characters
+    wrapped = textwrap.fill(text, len(text) // 2 + 12) if len(text) > room / 7.5 else text
+    size = min(11.0 if wrapped == text else 8.5, room / max(map(len, wrapped.splitlines())))
+    figure.text(0.1 / width, 1 - 0.1 / height, wrapped, ha="left", va="top", fontsize=size, color=INK)

@@ -94,6 +94,11 @@ class Table:
         )
 
     @property
+    def epoch(self) -> str:
+        """When the accuracies were measured, in words."""
+        return "after the last epoch" if self.accuracy == "last" else "of the best test epoch"
+
+    @property
     def selectors(self) -> list[str]:
         """The networks that selected."""
         return sorted({row.selector for row in self.rows if row.selector})

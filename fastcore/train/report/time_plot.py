@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from fastcore import figures
 from fastcore.train.report import style
 from fastcore.train.report.results import Result
 from fastcore.train.report.statistics import Sample
@@ -34,7 +36,7 @@ def plot(table: Table, fraction: float) -> Any | None:
     lines = sorted(_lines(table, fraction), key=lambda line: (-line.accuracy.mean, line.label))
     if not lines:
         return None
-    plt = style.pyplot()
+    plt = figures.pyplot()
     width, height = 9.6, 0.27 * len(lines) + 1.45
     figure, (left, right) = plt.subplots(1, 2, figsize=(width, height), sharey=True)
     margin = (0.085 * max(len(line.label) for line in lines) + 0.25) / width
@@ -42,7 +44,7 @@ def plot(table: Table, fraction: float) -> Any | None:
     ys = np.arange(len(lines))[::-1]
     for axes in (left, right):
         style.bare(axes)
-        axes.grid(axis="both", color=style.FAINT, linewidth=0.7)
+        axes.grid(axis="both", color=figures.FAINT, linewidth=0.7)
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
     _accuracy(left, ys, lines)
@@ -57,7 +59,7 @@ def plot(table: Table, fraction: float) -> Any | None:
         ncols=4,
         frameon=False,
         fontsize=8,
-        labelcolor=style.INK,
+        labelcolor=figures.INK,
         columnspacing=1.5,
         handletextpad=0.3,
     )
@@ -88,8 +90,8 @@ def _accuracy(axes: Any, ys: np.ndarray, lines: list[_Line]) -> None:
     uniform = next((line for line in lines if line.method == "uniform"), None)
     if uniform is not None:
         mean, std = uniform.accuracy.mean, uniform.accuracy.std or 0.0
-        axes.axvspan(mean - std, mean + std, color=style.INK, alpha=0.1, linewidth=0, zorder=1)
-        axes.axvline(mean, color=style.INK, linestyle=(0, (3, 1.5)), linewidth=1.2, zorder=2)
+        axes.axvspan(mean - std, mean + std, color=figures.INK, alpha=0.1, linewidth=0, zorder=1)
+        axes.axvline(mean, color=figures.INK, linestyle=(0, (3, 1.5)), linewidth=1.2, zorder=2)
     for y, line in zip(ys, lines):
         colour, marker = style.look(line.method)
         axes.errorbar(
@@ -104,20 +106,21 @@ def _accuracy(axes: Any, ys: np.ndarray, lines: list[_Line]) -> None:
             zorder=3,
         )
     spread = any(line.accuracy.std is not None for line in lines)
-    axes.set_xlabel(f"test accuracy (%){', mean ± std' if spread else ''}", fontsize=9, color=style.INK)
+    axes.set_xlabel(f"test accuracy (%){', mean ± std' if spread else ''}", fontsize=9, color=figures.INK)
 
 
 def _seconds(axes: Any, ys: np.ndarray, lines: list[_Line]) -> None:
-    held = [seconds for line in lines for seconds in line.seconds if seconds > 0]
+    totals = [sum(line.seconds) for line in lines]
+    least = min((seconds for line in lines for seconds in line.seconds if seconds > 0), default=0.1)
+    # Whole decades: there are always labels to read the rest by.
+    low, high = math.floor(math.log10(least)), math.ceil(math.log10(max(*totals, 2 * least)))
     axes.set_xscale("log")
-    axes.set_xlim(
-        min(held, default=0.1) / 1.7, max(max((sum(line.seconds) for line in lines), default=1), 1e-3) * 1.7
-    )
+    axes.set_xlim(10**low / 1.3, 10**high * 1.3)
     for y, line in zip(ys, lines):
         parts = [seconds for seconds in line.seconds if seconds > 0]
         if parts:
             axes.plot([min(parts), sum(parts)], [y, y], color="#c8c8c8", linewidth=1.2, zorder=2)
-            axes.plot([sum(parts)], [y], "|", color=style.INK, markersize=9, markeredgewidth=1.6, zorder=4)
+            axes.plot([sum(parts)], [y], "|", color=figures.INK, markersize=9, markeredgewidth=1.6, zorder=4)
     for number, (_, name, colour, marker) in enumerate(_PARTS):
         spots = [(line.seconds[number], y) for y, line in zip(ys, lines) if line.seconds[number] > 0]
         axes.plot(
@@ -127,7 +130,7 @@ def _seconds(axes: Any, ys: np.ndarray, lines: list[_Line]) -> None:
             label=name,
             zorder=3,
         )
-    axes.plot([], [], "|", color=style.INK, markersize=9, markeredgewidth=1.6, label="all together")
-    axes.set_xlabel("seconds for one selection, were it the only one", fontsize=9, color=style.INK)
+    axes.plot([], [], "|", color=figures.INK, markersize=9, markeredgewidth=1.6, label="all together")
+    axes.set_xlabel("seconds for one selection, were it the only one", fontsize=9, color=figures.INK)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.minorticks_off()
