@@ -66,11 +66,11 @@ class Batch(NamedTuple):
 
 def count(dataset: Any) -> int:
     """Number of rows. Raises TypeError or ValueError for what is no data set, or one of no known order."""
-    dataset = _opened(dataset)
+    dataset = opened(dataset)
     if isinstance(dataset, DataLoader):
         _check_order(dataset)
         dataset = dataset.dataset
-    if _is_columns(dataset):
+    if is_columns(dataset):
         n = _column_length(dataset)
     elif not hasattr(dataset, "__len__"):
         raise TypeError(f"dataset must have a length, got {type(dataset).__name__}: give it a __len__")
@@ -100,7 +100,7 @@ def batches(
             and labels that are not one class number a row.
     """
     n = count(dataset)
-    dataset, keys = _opened(dataset), _as_keys(keys)
+    dataset, keys = opened(dataset), as_keys(keys)
     batch_size = checks.whole("batch_size", batch_size, 1)
     workers = checks.whole("workers", workers, 0)
     row = start
@@ -154,7 +154,8 @@ def _split_mapping(item: Mapping[Any, Any], keys: tuple[Any, Any] | None) -> tup
     return inputs, None if label is None else item[label]
 
 
-def _as_keys(keys: Sequence[Any] | None) -> tuple[Any, Any] | None:
+def as_keys(keys: Sequence[Any] | None) -> tuple[Any, Any] | None:
+    """Where the input and the label are, as a user said it. Raises ValueError for anything but a pair."""
     if keys is None:
         return None
     if isinstance(keys, str) or not isinstance(keys, Sequence) or len(keys) != 2:
@@ -163,7 +164,7 @@ def _as_keys(keys: Sequence[Any] | None) -> tuple[Any, Any] | None:
     return tuple(name) if isinstance(name, list) else name, label
 
 
-def _opened(dataset: Any) -> Any:
+def opened(dataset: Any) -> Any:
     """A data set whose rows are plain slices of tensors becomes the tuple of those tensors."""
     if type(dataset) is TensorDataset:  # a subclass may change the items
         return tuple(dataset.tensors)
@@ -177,7 +178,7 @@ def _opened(dataset: Any) -> Any:
     if isinstance(dataset, tuple):
         return tuple(np.asarray(column) if is_numbers(column) else column for column in dataset)
     if isinstance(dataset, str | bytes) or not (
-        _is_columns(dataset)
+        is_columns(dataset)
         or isinstance(dataset, DataLoader | IterableDataset)
         or hasattr(dataset, "__getitem__")
     ):
@@ -188,7 +189,7 @@ def _opened(dataset: Any) -> Any:
     return dataset
 
 
-def _is_columns(dataset: Any) -> bool:
+def is_columns(dataset: Any) -> bool:
     """Whether rows are slices of this: an array, a tuple of arrays, or a dict of arrays."""
     return is_array(dataset) or isinstance(dataset, tuple | Mapping)
 
@@ -230,7 +231,7 @@ def _pairs(
     dataset: Any, batch_size: int, workers: int, keys: tuple[Any, Any] | None, start: int, n: int
 ) -> Iterator[tuple[Any, Any]]:
     """Inputs and labels, a batch at a time, from row ``start`` on."""
-    if _is_columns(dataset):
+    if is_columns(dataset):
         inputs, labels = (dataset, None) if is_array(dataset) else split(dataset, keys)
         for row in range(start, n, batch_size):
             rows = slice(row, row + batch_size)

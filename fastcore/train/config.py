@@ -150,8 +150,13 @@ class MethodConfig:
     options: Mapping[str, Any] = field(default_factory=dict)
     """Options of ``fastcore.select``, such as ``metric``, ``signal``, ``keep`` or ``lam``."""
 
+    runs: int | None = None
+    """Networks that the method averages over, where it takes several; None for ``selection.runs``."""
+
     def __post_init__(self) -> None:
         get_method(self.name)
+        if self.runs is not None:
+            checks.whole(f"methods: runs of {self.name}", self.runs, 1)
         if not self.label:
             object.__setattr__(self, "label", self.name)
 

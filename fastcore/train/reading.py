@@ -173,13 +173,14 @@ def _as_method(value: Any, where: str) -> MethodConfig:
         return MethodConfig(value)
     if not isinstance(value, Mapping) or "name" not in value:
         raise TypeError(f"{where} must be names, or mappings with a name, got {value!r}")
-    rest = {str(key): each for key, each in value.items() if key not in ("name", "label", "options")}
+    rest = {str(key): each for key, each in value.items() if key not in ("name", "label", "options", "runs")}
     options = _as(Mapping[str, Any], value.get("options") or {}, f"{where}.options")
     for name in rest:
         if name in options:
             raise ValueError(f"{where}: {value['name']} has {name} beside its options and among them")
     label = _as(str, value.get("label") or "", f"{where}.label")
-    return MethodConfig(_as(str, value["name"], f"{where}.name"), label, {**options, **rest})
+    runs = _as(int | None, value.get("runs"), f"{where}.runs")
+    return MethodConfig(_as(str, value["name"], f"{where}.name"), label, {**options, **rest}, runs)
 
 
 def _text(recipe: str | Path) -> tuple[str, str]:

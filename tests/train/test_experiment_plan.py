@@ -53,6 +53,14 @@ def test_by_default_the_network_that_is_trained_selects_without_augmentation():
         assert run.train.augment
 
 
+def test_a_method_may_average_over_a_number_of_its_own():
+    methods = [{"name": "grand", "runs": 3}, "el2n"]
+    found = {run.label: len(run.models) for run in plan(experiment(methods=methods, selection={"runs": 2}))}
+    assert found == {"grand": 3, "el2n": 2}
+    with pytest.raises(ValueError, match="methods: margin looks at one network, got runs=2"):
+        plan(experiment(methods=[{"name": "margin", "runs": 2}]))
+
+
 def test_methods_that_average_take_several_networks_and_the_others_one():
     runs = plan(experiment(selection={"runs": 3}))
     counts = {run.label: len(run.models) for run in runs}

@@ -60,7 +60,7 @@ def from_dataset(
     """
     if isinstance(train, LabelledSet) and isinstance(test, LabelledSet):
         return Splits(train, test)
-    pair, checked = _as_keys(keys), checks.choice("in_memory", in_memory, (None, False, True))
+    pair, checked = items.as_keys(keys), checks.choice("in_memory", in_memory, (None, False, True))
     opened = [_opened(part, what) for part, what in ((train, "train"), (test, "test"))]
     labels = [read_labels(part, pair) for part in opened]
     count = checks.whole(
@@ -132,14 +132,6 @@ def _class_names(dataset: Any, keys: Keys, classes: int) -> Sequence[str] | None
     else:
         names = getattr(dataset, "classes", None)
     return names if isinstance(names, list | tuple) and len(names) == classes else None
-
-
-def _as_keys(keys: Sequence[Any] | None) -> Keys:
-    if keys is None:
-        return None
-    if isinstance(keys, str) or not isinstance(keys, Sequence) or len(keys) != 2:
-        raise ValueError(f'keys must be a pair (image, label) such as ("image", "label"), got {keys!r}')
-    return keys[0], keys[1]
 
 
 def _opened(dataset: Any, argument: str) -> Any:

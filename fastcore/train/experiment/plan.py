@@ -178,21 +178,26 @@ def _runs(
         elif not (get_method(method.name).needs or options.get("weights")):
             yield basis
         else:
-            for models in _selectors(config, method.name, options, seed, network):
+            for models in _selectors(config, method, options, seed, network):
                 yield Run(**{**vars(basis), "models": models})
 
 
 def _selectors(
-    config: ExperimentConfig, method: str, options: Mapping[str, Any], seed: int, network: str
+    config: ExperimentConfig, method: MethodConfig, options: Mapping[str, Any], seed: int, network: str
 ) -> Iterator[tuple[SelectionModel, ...]]:
     """The networks that select, for every name and number of epochs that are compared."""
-    averaged = bool(set(get_method(method).needs) & set(NORMS))
+    averaged = _averages(method.name)
     for name in config.selection.networks or (network,):
         for epochs in config.selection.epochs:
-            if epochs > 0 or not needs_record(method, options):
+            if epochs > 0 or not needs_record(method.name, options):
                 train = config.selection_train(epochs)
-                count = config.selection.runs if averaged else 1
+                count = (method.runs or config.selection.runs) if averaged else 1
                 yield tuple(SelectionModel(name, train, seed, number) for number in range(count))
+
+
+def _averages(method: str) -> bool:
+    """Whether a method takes several networks, and the mean of what they say."""
+    return bool(set(get_method(method).needs) & set(NORMS))
 
 
 def _resolved(method: MethodConfig) -> dict[str, Any]:
@@ -210,6 +215,8 @@ def _resolved(method: MethodConfig) -> dict[str, Any]:
             raise TypeError(
                 f"methods: {name} of {method.label} must be a plain value, got {value!r}"
             ) from None
+    if method.runs is not None and not _averages(method.name):
+        raise ValueError(f"methods: {method.label} looks at one network, got runs={method.runs}")
     options = own | dict(method.options)
     if chosen.validation == "required" and "split" in own and options["split"] is None:
         options["split"] = _SPLIT  # rows of its own to validate by, as there are no others

@@ -24,7 +24,7 @@ from fastcore.train.experiment.claims import Claims
 from fastcore.train.experiment.keys import digest
 from fastcore.train.experiment.layout import Layout
 from fastcore.train.experiment.models import BusyError, SelectionModels, resuming
-from fastcore.train.experiment.plan import FULL, Run
+from fastcore.train.experiment.plan import FULL, Run, needs_record
 from fastcore.train.experiment.results import Results, as_json
 from fastcore.train.experiment.selecting import Material, choose, material
 from fastcore.train.reselection import Reselection
@@ -165,6 +165,7 @@ class Worker:
             indices=None if selection is None else torch.from_numpy(selection.indices.copy()),
             weights=None if selection is None or selection.weights is None else selection.weights,
             subset=subset,
+            record=subset is not None and needs_record(run.method, run.options),
             seed=run.seed_for("order"),
             device=self._device,
             checkpoint=checkpoint,

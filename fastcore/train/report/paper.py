@@ -36,7 +36,8 @@ NOTES = {
     "entropy": _REVERSED,
     "margin": _REVERSED,
     "forgetting": "the published code gives rows that were never learned 0 forgetting events, the fewest",
-    "grand": "the published code differentiates the mean loss of a batch, so that norms depend on its size",
+    "grand": "the published code differentiates the mean loss of a batch, so that norms depend on its size, "
+    "and gives it probabilities where it takes logits",
     "cal": "the published code keeps the least divergent rows where the definition keeps the most divergent",
     "craig": "the published code differentiates the mean loss of a batch and adds 1 to every weight",
     "gradmatch": "the published code differentiates the mean loss of a batch, which changes how much its "

@@ -196,11 +196,11 @@ class _Rows(Dataset[Any]):
     """Reads the rows of a batch by the rules of ``fastcore.signals.items``."""
 
     def __init__(self, dataset: Any, keys: Sequence[Any] | None) -> None:
-        self._dataset, self._keys = items._opened(dataset), items._as_keys(keys)
+        self._dataset, self._keys = items.opened(dataset), items.as_keys(keys)
 
     def __getitems__(self, rows: list[int]) -> tuple[Any, Tensor | None]:
         dataset = self._dataset
-        if items._is_columns(dataset):
+        if items.is_columns(dataset):
             inputs, labels = (dataset, None) if is_array(dataset) else items.split(dataset, self._keys)
             inputs = mapped(lambda part: part[rows], inputs)
             labels = None if labels is None else labels[rows]
