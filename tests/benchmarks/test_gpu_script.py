@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -74,6 +76,7 @@ def test_all_phases_and_all_cases(tmp_path: Path) -> None:
     assert done.stdout.rstrip().splitlines()[-1].startswith(str(tmp_path / "gpu.csv"))
 
 
+@pytest.mark.slow
 def test_cases_that_raise_hang_or_die_leave_the_other_rows(tmp_path: Path) -> None:
     names = "herding,raises,hangs,dies,graph_cut"
     done, rows = script(tmp_path, "--cases", names, "--skip", "tests,sanitizer,ceilings", "--limit", "6")
@@ -251,6 +254,29 @@ def test_the_plain_loops_are_right(loop: Any, objective: Any) -> None:
     picks = loop(x)(20)
     assert len(set(picks)) == 20
     assert judge(objective(x), torch.tensor(picks).numpy(), steps=20).word == "right"
+
+
+class Tampered:
+    """A selection with two picks of the first class in each other's place."""
+
+    def __init__(self, indices: np.ndarray, classes: int) -> None:
+        self.indices = indices.copy()
+        self.indices[[0, classes]] = self.indices[[classes, 0]]  # classes take turns
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name != "deepfool"])
+def test_wrong_picks_are_found(name: str) -> None:
+    case, size = CASES[name], CASES[name].quick[0]
+    size = dataclasses.replace(size, k=size.classes * 3 or 20)
+    data = case.make(size, torch.device("cpu"))
+    right = case.select(data, size, backend="reference")
+    assert not Record("case", "fastcore", refcheck=case.check(data, size, right)).wrong
+    assert Record(
+        "case", "fastcore", refcheck=case.check(data, size, Tampered(right.indices, size.classes or 1))
+    ).wrong
+    right.indices[-1] = right.indices[0]
+    with pytest.raises(ValueError, match="different rows"):
+        case.check(data, size, right)
 
 
 def test_the_first_difference() -> None:

@@ -1,0 +1,66 @@
+"""What a number depends on: card, driver, versions, commit."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+from datetime import datetime, timezone
+from pathlib import Path
+
+import torch
+
+from benchmarks import harness
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def facts(device: str) -> dict[str, str]:
+    """The columns that are the same in every row. CUDA is not initialised."""
+    card, driver = _card() if device.startswith("cuda") else ("", "")
+    return {
+        "device": device,
+        "card": card or f"none: {harness.processor()}",
+        "driver": driver or "none",
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda or "none",
+        "nvcc": _nvcc(),
+        "python": platform.python_version(),
+        "commit": os.environ.get("FASTCORE_COMMIT") or harness.commit(),
+        "sources": sources(),
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%MZ"),
+    }
+
+
+def sources() -> str:
+    """A hash of the package and of the kernels: what was measured, where there is no commit to name it."""
+    digest = hashlib.sha256()
+    for folder in ("fastcore", "csrc"):
+        for path in sorted((ROOT / folder).rglob("*")):
+            if path.suffix in (".py", ".cpp", ".h", ".cu", ".cuh", ".txt"):
+                digest.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _said(*command: str) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()
+
+
+def _card() -> tuple[str, str]:
+    said = _said("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader")
+    name, _, driver = said.partition("\n")[0].rpartition(",")
+    return name.strip(), driver.strip()
+
+
+def _nvcc() -> str:
+    nvcc = shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin")
+    said = _said(nvcc, "--version") if nvcc else ""
+    return next(
+        (line.split("release ")[1].split(",")[0] for line in said.splitlines() if "release" in line), "none"
+    )
