@@ -24,7 +24,7 @@ def product_error(width: int) -> float:
 
 @contextlib.contextmanager
 def full_precision() -> Iterator[None]:
-    """Runs a block in plain float32: no autograd, no autocast, no TF32 or bfloat16 products.
+    """Runs a block in plain float32: no autograd, no autocast, no TF32 or bfloat16 products or convolutions.
 
     Picks must not depend on `torch.set_float32_matmul_precision` or on a surrounding autocast. The user's
     settings are put back at the end.
@@ -37,4 +37,7 @@ def full_precision() -> Iterator[None]:
         if precision != "highest":
             torch.set_float32_matmul_precision("highest")
             stack.callback(torch.set_float32_matmul_precision, precision)
+        for layer in (torch.backends.cudnn.conv, torch.backends.cudnn.rnn):  # TF32 by default
+            stack.callback(setattr, layer, "fp32_precision", layer.fp32_precision)
+            layer.fp32_precision = "ieee"
         yield

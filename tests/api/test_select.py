@@ -12,6 +12,8 @@ import pytest
 import torch
 
 import fastcore
+from fastcore.inputs import as_device
+from fastcore.numerics import full_precision
 from fastcore.progress import Progress
 from tests.api.material import COMPARING, METHODS, data_for, extra_for, select
 
@@ -247,3 +249,18 @@ def test_every_pick_is_counted(monkeypatch):
         select(method, X, 10, labels=Y)
         greedy = fastcore.get_method(method).order == "greedy"
         assert sum(counted) == (10 if greedy else 0), method
+
+
+def test_convolutions_run_in_float32_and_the_users_setting_is_put_back():
+    conv = torch.backends.cudnn.conv
+    before = conv.fp32_precision
+    with full_precision():
+        assert conv.fp32_precision == "ieee"
+    assert conv.fp32_precision == before != "ieee"
+
+
+def test_a_gpu_without_a_number_is_the_current_one(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    assert str(as_device("cuda")) == "cuda:1"
+    assert str(as_device("cuda:0")) == "cuda:0"

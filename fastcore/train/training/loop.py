@@ -85,8 +85,6 @@ def fit(
     seed = checks.whole("seed", seed, 0)
     checks.number("checkpoint_seconds", checkpoint_seconds, "[0, inf)")
     place = as_device(device) or next((each.device for each in network.parameters()), torch.device("cpu"))
-    if place.type == "cuda" and place.index is None:
-        place = torch.device("cuda", torch.cuda.current_device())
     if config.amp == "float16" and place.type != "cuda":
         raise ValueError(f"train.amp='float16' needs a GPU, got device {str(place)!r}: use 'bfloat16'")
     network.to(place)
