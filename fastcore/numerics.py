@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
@@ -37,7 +38,8 @@ def full_precision() -> Iterator[None]:
         if precision != "highest":
             torch.set_float32_matmul_precision("highest")
             stack.callback(torch.set_float32_matmul_precision, precision)
-        for layer in (torch.backends.cudnn.conv, torch.backends.cudnn.rnn):  # TF32 by default
+        cudnn: Any = torch.backends.cudnn
+        for layer in (cudnn.conv, cudnn.rnn):  # TF32 by default
             stack.callback(setattr, layer, "fp32_precision", layer.fp32_precision)
             layer.fp32_precision = "ieee"
         yield
