@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,9 @@ if "FASTCORE_CACHE" not in os.environ:
 
 
 def pytest_configure() -> None:
+    # The background of a script starts with interrupts ignored, and so would every process that a test starts.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         from hypothesis import settings
     except ImportError:
