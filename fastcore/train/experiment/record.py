@@ -31,11 +31,9 @@ def git_commit() -> str | None:
     if not (checkout / ".git").exists():
         return None
     command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}  # another git may be at work
+    variables = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}  # another git may be at work
     try:
-        asked = subprocess.run(
-            command, capture_output=True, text=True, timeout=60, check=True, env=environment
-        )
+        asked = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, env=variables)
     except (OSError, subprocess.SubprocessError):
         return None
     return asked.stdout.strip() or None

@@ -142,13 +142,15 @@ class Worker:
 
     def _select(self, run: Run, made: Material) -> Selection:
         """The selection of a run, from its file where there is one."""
-        path = self._path(run)
         with contextlib.suppress(OSError, ValueError):
-            return selections.load(path)
+            return selections.load(self._path(run))
         selection = choose(run, made, self._train.labels, self._device)
-        # Scores are the same for all fractions, and larger than all the rest.
-        dataclasses.replace(selection, scores=None).save(path)
+        self._keep(run, selection)
         return selection
+
+    def _keep(self, run: Run, selection: Selection) -> None:
+        """Writes a selection without its scores: they are the same for all fractions, and larger than all else."""
+        dataclasses.replace(selection, scores=None).save(self._path(run))
 
     def _fit(
         self, run: Run, selection: Selection | None, checkpoint: Path
@@ -175,7 +177,7 @@ class Worker:
         if subset is not None:
             selection = subset.selection
             if selection is not None:
-                selection.save(self._path(run))
+                self._keep(run, selection)
         return result, selection
 
     def _reselection(self, run: Run) -> Reselection:
