@@ -216,25 +216,31 @@ std::tuple<Tensor, Tensor> graph_cut_block(const Tensor& similarity, Tensor valu
 }
 
 template <class Backend>
-std::tuple<Tensor, Tensor, Tensor> linear_cut(const Tensor& features, const Tensor& scale,
-                                              const Tensor& along, const Tensor& apart, Tensor values,
+std::tuple<Tensor, Tensor, Tensor> linear_cut(const Tensor& features, std::optional<Tensor> second,
+                                              const Tensor& scale, const Tensor& coordinates, Tensor values,
                                               const Tensor& budgets, const Tensor& floor, double penalty,
-                                              int64_t most) {
+                                              double error, int64_t most) {
   const Call call("linear_cut", features);
   const auto [sets, rows, width] = call.sizes<3>("features", features);
   call.check(0 <= most && most <= rows, "most must be between 0 and the ", rows, " rows, got ", most);
   LinearCut args{};
   BIND(features, sets, rows, width);
+  if (second) {
+    args.second_width = call.sizes<3>("second", *second)[2];
+    call.bind(args.second, "second", *second, {sets, rows, args.second_width});
+  }
   BIND(scale, sets, rows);
-  BIND(along, sets, rows);
-  BIND(apart, sets, rows);
+  args.directions = call.sizes<3>("coordinates", coordinates)[1] - 1;
+  call.check(args.directions > 0, "coordinates must be those along a direction, and the rest");
+  BIND(coordinates, sets, args.directions + 1, rows);
   BIND(values, sets, rows);
   BIND(budgets, sets);
   BIND(floor, sets);
   check_budgets(call, budgets, args.budgets, sets, most);
   auto [picks, gains] = make_picks(call, args, sets, most);
   Tensor evaluations = call.make(args.evaluations, {sets}, 0);
-  args.penalty = penalty, args.sets = sets, args.rows = rows, args.width = width, args.most = most;
+  args.penalty = penalty, args.error = error;
+  args.sets = sets, args.rows = rows, args.width = width, args.most = most;
   Backend::run(args, features);
   return {picks, gains, evaluations};
 }
@@ -441,9 +447,8 @@ FASTCORE_LIBRARY(FASTCORE_NAMESPACE, library) {
       "Tensor outside_row, Tensor floor, float penalty, int most) "
       "-> (Tensor, Tensor)");
   library.def(
-      "linear_cut(Tensor features, Tensor scale, Tensor along, Tensor apart, Tensor(a!) values, Tensor "
-      "budgets, "
-      "Tensor floor, float penalty, int most) -> (Tensor, Tensor, Tensor)");
+      "linear_cut(Tensor features, Tensor? second, Tensor scale, Tensor coordinates, Tensor(a!) values, "
+      "Tensor budgets, Tensor floor, float penalty, float error, int most) -> (Tensor, Tensor, Tensor)");
   library.def(
       "log_det_block(Tensor schur, Tensor(a!) pivots, Tensor row_ids, Tensor budgets, Tensor outside, "
       "Tensor outside_row, Tensor floor, int most) -> (Tensor, Tensor, Tensor)");

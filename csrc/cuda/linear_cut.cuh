@@ -7,17 +7,18 @@ namespace fastcore::cuda {
 
 // What one ground set needs besides its arguments, all in doubles.
 struct CutScratch {
-  double* first;        // (rows) gains at the start
-  double* bounds;       // (rows) upper bounds on the gains now, exact where measured now
-  double* when;         // (rows) picks made when the gain in `values` was measured
-  double* sum;          // (width) of the scaled picks
-  double* products;     // (most) of the newest pick with every earlier one
-  double* squared;      // (most + 1) of the sum of the picks since every time: squared length,
-  double* drift_along;  // (most + 1) part along the axis,
-  double* drift_apart;  // (most + 1) length of the rest
+  double* first;     // (rows) gains at the start
+  double* bounds;    // (rows) upper bounds on the gains now, exact where measured now
+  double* when;      // (rows) picks made when the gain in `values` was measured
+  double* sum;       // (width, 1 + second_width) of the scaled picks
+  double* products;  // (most + 1) of the newest pick with every earlier one
+  double* lengths;   // (most + 1) of the scaled picks
+  double* squared;   // (most + 1) of the sum of the picks since every time: squared length,
+  double* rest;      // (most + 1) length apart from the directions
+  double* along;     // (most + 1, directions) coordinates of the sum of the first picks
 
   static __host__ __device__ int64_t doubles(const LinearCut& args) {
-    return 3 * args.rows + args.width + 4 * (args.most + 1);
+    return 3 * args.rows + args.width * (1 + args.second_width) + (4 + args.directions) * (args.most + 1);
   }
 
   __device__ CutScratch(const LinearCut& args, double* start)
@@ -25,19 +26,55 @@ struct CutScratch {
         bounds(first + args.rows),
         when(bounds + args.rows),
         sum(when + args.rows),
-        products(sum + args.width),
-        squared(products + args.most + 1),
-        drift_along(squared + args.most + 1),
-        drift_apart(drift_along + args.most + 1) {}
+        products(sum + args.width * (1 + args.second_width)),
+        lengths(products + args.most + 1),
+        squared(lengths + args.most + 1),
+        rest(squared + args.most + 1),
+        along(rest + args.most + 1) {}
 };
 
-// The gain of a row now, by one warp.
-__device__ inline double measure_gain(const LinearCut& args, const CutScratch& cut, int64_t set,
+// Product of two scaled rows, by one warp.
+__device__ inline double scaled_product(const LinearCut& args, int64_t set, int64_t row, int64_t other) {
+  const int64_t i = set * args.rows + row, j = set * args.rows + other;
+  const float* __restrict__ x = args.features + i * args.width;
+  const float* __restrict__ x2 = args.features + j * args.width;
+  double product = warp_sum(args.width, [=](int64_t k) { return double(x[k]) * x2[k]; });
+  if (args.second != nullptr) {
+    const float* __restrict__ y = args.second + i * args.second_width;
+    const float* __restrict__ y2 = args.second + j * args.second_width;
+    product *= 1.0 + warp_sum(args.second_width, [=](int64_t k) { return double(y[k]) * y2[k]; });
+  }
+  return args.scale[i] * args.scale[j] * product;
+}
+
+// Whether rows are measured by the sum of the picks, and not by their products with every pick: factored rows
+// x (x) [1; y] sum to a width x (1 + second_width) matrix.
+__device__ inline bool measures_by_sum(const LinearCut& args) {
+  return args.second == nullptr ||
+         2 * args.width * (1 + args.second_width) <= args.most * (args.width + args.second_width);
+}
+
+// The gain of a row after t picks, by one warp.
+__device__ inline double measure_gain(const LinearCut& args, const CutScratch& cut, int64_t set, int64_t t,
                                       int64_t row) {
+  double total = 0.0;
+  if (!measures_by_sum(args)) {
+    for (int64_t u = 0; u < t; ++u) total += scaled_product(args, set, row, args.picks[set * args.most + u]);
+    return cut.first[row] - args.penalty * total;
+  }
   const int64_t at = set * args.rows + row;
   const float* __restrict__ x = args.features + at * args.width;
-  const double dot = warp_sum(args.width, [=](int64_t k) { return x[k] * cut.sum[k]; });
-  return cut.first[row] - args.penalty * args.scale[at] * dot;
+  if (args.second == nullptr) {
+    total = warp_sum(args.width, [=](int64_t k) { return x[k] * cut.sum[k]; });
+  } else {
+    const float* __restrict__ y = args.second + at * args.second_width;
+    const int64_t columns = 1 + args.second_width;
+    for (int64_t k = 0; k < args.width; ++k) {
+      const double* sum = cut.sum + k * columns;
+      total += x[k] * (sum[0] + warp_sum(args.second_width, [=](int64_t l) { return y[l] * sum[l + 1]; }));
+    }
+  }
+  return cut.first[row] - args.penalty * args.scale[at] * total;
 }
 
 // Bounds on all gains after t picks, exact for every row that may be the best. Returns how many rows this
@@ -45,13 +82,16 @@ __device__ inline double measure_gain(const LinearCut& args, const CutScratch& c
 template <int threads>
 __device__ int64_t bound_gains(const LinearCut& args, const CutScratch& cut, int64_t set, int64_t t) {
   double* values = args.values + set * args.rows;
-  const double* __restrict__ along = args.along + set * args.rows;
-  const double* __restrict__ apart = args.apart + set * args.rows;
+  const float* __restrict__ coordinates = args.coordinates + set * (args.directions + 1) * args.rows;
+  const double* now = cut.along + t * args.directions;
   double highest = kClosed;
   for (int64_t b = threadIdx.x; b < args.rows; b += threads) {
     const int64_t time = static_cast<int64_t>(cut.when[b]);
-    cut.bounds[b] =
-        values[b] - args.penalty * (along[b] * cut.drift_along[time] - apart[b] * cut.drift_apart[time]);
+    const double* then = cut.along + time * args.directions;
+    double taken = -(coordinates[args.directions * args.rows + b] * cut.rest[time]);
+    for (int64_t c = 0; c < args.directions; ++c)
+      taken += coordinates[c * args.rows + b] * (now[c] - then[c]);
+    cut.bounds[b] = values[b] - args.penalty * taken;
     highest = Max()(highest, cut.bounds[b]);
   }
   highest = block_reduce<threads>(highest, Max());
@@ -70,7 +110,7 @@ __device__ int64_t bound_gains(const LinearCut& args, const CutScratch& cut, int
     ++measured;
   };
   if (warp_id() == 0 && cut.when[leader] < t) {
-    const double gain = measure_gain(args, cut, set, leader);
+    const double gain = measure_gain(args, cut, set, t, leader);
     if (lane_id() == 0) record_gain(leader, gain);
   }
   __syncthreads();
@@ -81,7 +121,7 @@ __device__ int64_t bound_gains(const LinearCut& args, const CutScratch& cut, int
     const bool reaches = row < args.rows && cut.bounds[row] >= threshold && cut.when[row] < t;
     for (unsigned todo = __ballot_sync(kAllLanes, reaches); todo != 0; todo &= todo - 1) {
       const int lane = __ffs(static_cast<int>(todo)) - 1;
-      const double gain = measure_gain(args, cut, set, start + lane);
+      const double gain = measure_gain(args, cut, set, t, start + lane);
       if (lane_id() == lane) record_gain(row, gain);
     }
   }
@@ -104,30 +144,39 @@ __device__ int64_t best_row(const LinearCut& args, const CutScratch& cut, int64_
   return block_reduce<threads>(pick, Min());
 }
 
-// Adds pick t to the sum, and its part along and apart from the axis to the drift since every earlier pick.
+// Adds pick t to the sum, and to the drift since every earlier pick.
 template <int threads>
 __device__ void add_pick(const LinearCut& args, const CutScratch& cut, int64_t set, int64_t t, int64_t pick) {
   const int64_t* picks = args.picks + set * args.most;
-  const double* __restrict__ scale = args.scale + set * args.rows;
-  const float* __restrict__ features = args.features + set * args.rows * args.width;
-  const float* __restrict__ x = features + pick * args.width;
-  for (int64_t k = threadIdx.x; k < args.width; k += threads) cut.sum[k] += scale[pick] * x[k];
+  const int64_t at = set * args.rows + pick;
+  if (measures_by_sum(args)) {
+    const int64_t columns = 1 + args.second_width;
+    for (int64_t k = threadIdx.x; k < args.width * columns; k += threads) {
+      const double factor = args.scale[at] * args.features[at * args.width + k / columns];
+      const int64_t l = k % columns;
+      cut.sum[k] += l == 0 ? factor : factor * args.second[at * args.second_width + l - 1];
+    }
+  }
+  const float* __restrict__ coordinates = args.coordinates + set * (args.directions + 1) * args.rows + pick;
+  for (int64_t c = threadIdx.x; c < args.directions; c += threads) {
+    cut.along[(t + 1) * args.directions + c] =
+        cut.along[t * args.directions + c] + coordinates[c * args.rows];
+  }
   for (int64_t u = warp_id(); u <= t; u += threads / kLanes) {
-    const int64_t other = u < t ? picks[u] : pick;
-    const float* __restrict__ y = features + other * args.width;
-    const double dot = warp_sum(args.width, [=](int64_t k) { return double(x[k]) * y[k]; });
-    if (lane_id() == 0) cut.products[u] = scale[pick] * scale[other] * dot;
+    const double product = scaled_product(args, set, pick, u < t ? picks[u] : pick);
+    if (lane_id() == 0) cut.products[u] = product;
   }
   __syncthreads();
   if (threadIdx.x == 0) {
-    double cross = 0.0;  // product with the sum of the picks since `time`
+    cut.lengths[t] = sqrt(cut.products[t]);
+    double cross = 0.0, lengths = cut.lengths[t];  // of the picks since `time`
     for (int64_t time = t; time >= 0; --time) {
-      if (time < t) cross += cut.products[time];
+      if (time < t) cross += cut.products[time], lengths += cut.lengths[time];
       cut.squared[time] += 2.0 * cross + cut.products[t];
-      cut.drift_along[time] += args.along[set * args.rows + pick];
-      // A little more than the square of the rest, for rounding.
-      const double rest = cut.squared[time] * (1 + 1e-9) - cut.drift_along[time] * cut.drift_along[time];
-      cut.drift_apart[time] = sqrt(Max()(0.0, rest));
+      const double *now = cut.along + (t + 1) * args.directions, *then = cut.along + time * args.directions;
+      double along = 0.0;
+      for (int64_t c = 0; c < args.directions; ++c) along += (now[c] - then[c]) * (now[c] - then[c]);
+      cut.rest[time] = sqrt(Max()(0.0, cut.squared[time] - along) + args.error * lengths * lengths);
     }
     args.values[set * args.rows + pick] = kClosed;
   }
@@ -142,10 +191,9 @@ __global__ void __launch_bounds__(threads, 1) linear_cut_kernel(LinearCut args, 
     cut.first[b] = args.values[set * args.rows + b];
     cut.when[b] = 0.0;
   }
-  for (int64_t k = threadIdx.x; k < args.width; k += threads) cut.sum[k] = 0.0;
-  for (int64_t t = threadIdx.x; t <= args.most; t += threads) {
-    cut.squared[t] = cut.drift_along[t] = cut.drift_apart[t] = 0.0;
-  }
+  for (int64_t k = threadIdx.x; k < args.width * (1 + args.second_width); k += threads) cut.sum[k] = 0.0;
+  for (int64_t c = threadIdx.x; c < args.directions; c += threads) cut.along[c] = 0.0;
+  for (int64_t t = threadIdx.x; t <= args.most; t += threads) cut.squared[t] = cut.rest[t] = 0.0;
   __syncthreads();
 
   int64_t measured = 0;

@@ -13,6 +13,7 @@ from fastcore.greedy.batches import (
     pick,
     top_block,
 )
+from fastcore.greedy.directions import seen_along_principal
 from fastcore.ops.asymmetry import asymmetry
 from fastcore.ops.graph_cut_block import graph_cut_block
 from fastcore.ops.linear_cut import linear_cut
@@ -29,7 +30,6 @@ from fastcore.similarity import (
 BLOCK = 384
 PICKS_A_PASS = 100
 FLOOR = 1e-14
-ROUNDING = 1e-14  # of squared lengths, relative
 
 
 class Cut:
@@ -73,12 +73,10 @@ class LinearCut(Cut):
         self.own = lam * batch.take(view.diagonal())
         total = weighted_sum(self.x, self.scale * (batch.rows >= 0))
         self.direction = total.clone()
-        # Picks drift along the mean direction most of all; what each row has along it and apart from it
-        # bounds how its gain changes.
-        length = total.norm(dim=1, keepdim=True)
-        self.along = self.scale * project(self.x, torch.where(length > 0, total / length, 0.0))
         squares = batch.take(view.norms) * self.scale.square()
-        self.apart = ((squares - self.along.square()).clamp_(min=0) + ROUNDING * squares).sqrt()
+        self.coordinates, self.error = seen_along_principal(
+            self.x, self.scale, squares, total, batch.sizes.double()
+        )
         self.shift = 0.5 if self.cosine else 0.0
         self.offset = self.shift * batch.sizes.double()
 
@@ -88,9 +86,17 @@ class LinearCut(Cut):
         values.masked_fill_(fixed, -torch.inf)
         floor = FLOOR * values.masked_fill(fixed, 0).abs().amax(1)
         most = min(fixed.shape[1], int(left.max()), block or PICKS_A_PASS)
-        rows = (self.x, self.scale, self.along, self.apart)
         picks, gains, _ = linear_cut(
-            *rows, values, left.clamp(max=most), floor, 2 * self.lam * self.factor, most
+            self.x,
+            None,
+            self.scale,
+            self.coordinates,
+            values,
+            left.clamp(max=most),
+            floor,
+            2 * self.lam * self.factor,
+            self.error,
+            most,
         )
         steps = torch.arange(most, device=picks.device)
         return picks, gains + (self.offset.unsqueeze(1) - 2 * self.lam * self.shift * steps.double())

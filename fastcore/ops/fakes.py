@@ -55,13 +55,14 @@ def graph_cut_block(
 
 def linear_cut(
     features: Tensor,
+    second: Tensor | None,
     scale: Tensor,
-    along: Tensor,
-    apart: Tensor,
+    coordinates: Tensor,
     values: Tensor,
     budgets: Tensor,
     floor: Tensor,
     penalty: float,
+    error: float,
     most: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     return (*_picks(budgets, most), torch.empty_like(budgets))

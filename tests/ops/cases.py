@@ -61,12 +61,15 @@ def _cases() -> Iterator[Case]:
             sets, rows, width = shape
             yield case(coverage_gains, (sets, width, rows), kind)
             yield case(herding, shape, kind, min(rows, 12 if sets > 1 else 3))
-            yield case(linear_cut, shape, kind, min(rows, 40))
+            yield case(linear_cut, shape, kind, min(rows, 40), 1, False)
+            yield case(linear_cut, shape, kind, min(rows, 40), min(width, 7), len(kind) % 2 == 0)
             yield case(deepfool_step, shape, kind)
     for i, (sets, rows, width) in enumerate(((1, 1, 1), (3, 37, 33), (2, 150, 5), (1, 300, 40))):
         for kind in KINDS if i else KINDS[:2]:
             yield case(matching_pursuit, (sets, rows, width), kind, min(rows, 25), False)
             yield case(matching_pursuit, (sets, rows, width), kind, min(rows, 25), True)
+    yield case(linear_cut, (2, 200, 6), "random", 40, 3, True)  # measured by the sum of the picks
+    yield case(linear_cut, (2, 200, 60), "random", 20, 3, True)  # and by each of them
     yield case(herding, (2, 5, 3), "integer", 5)  # a set runs out of rows
     yield case(herding, (1, 17000, 1), "integer", 2)  # more tiles of rows than threads
     for i, picks in enumerate((1, 2, 3, 16, 17, 70)):
