@@ -41,6 +41,14 @@ struct Project {
   int64_t sets, rows, width;
 };
 
+// out[g][c][i] = sum_k features[g][i][k] * along[g][c][k], summed in float (CPU only)
+struct Coordinates {
+  const float* features;  // (sets, rows, width)
+  const float* along;     // (sets, directions, width)
+  float* out;             // (sets, directions, rows)
+  int64_t sets, rows, width, directions;
+};
+
 // out[g][i] = sum_k features[g][i][k]^2
 struct SquaredNorms {
   const float* features;  // (sets, rows, width)

@@ -383,6 +383,19 @@ void deepfool_step(const Tensor& normals, const Tensor& values, Tensor nearest, 
 }
 
 #ifndef FASTCORE_SIMT
+Tensor coordinates(const Tensor& features, const Tensor& along) {
+  const Call call("coordinates", features);
+  const auto [sets, rows, width] = call.sizes<3>("features", features);
+  Coordinates args{};
+  args.directions = call.sizes<3>("along", along)[1];
+  BIND(features, sets, rows, width);
+  BIND(along, sets, args.directions, width);
+  Tensor out = call.make(args.out, {sets, args.directions, rows});
+  args.sets = sets, args.rows = rows, args.width = width;
+  Cpu::run(args, features);
+  return out;
+}
+
 Tensor asymmetry(const Tensor& matrix) {
   const Call call("asymmetry", matrix);
   const auto [sets, rows, columns] = call.sizes<3>("matrix", matrix);
@@ -466,6 +479,7 @@ FASTCORE_LIBRARY(FASTCORE_NAMESPACE, library) {
       "Tensor budgets, "
       "Tensor outside, Tensor outside_row, Tensor floor, float error, int metric, float parameter, int most) "
       "-> (Tensor, Tensor, Tensor)");
+  library.def("coordinates(Tensor features, Tensor along) -> Tensor");
   library.def("asymmetry(Tensor matrix) -> Tensor");
   library.def(
       "deepfool_step(Tensor normals, Tensor values, Tensor(a!) nearest, Tensor(b!) step, float least) -> ()");
@@ -479,6 +493,7 @@ FASTCORE_LIBRARY_IMPL(FASTCORE_NAMESPACE, CPU, library) { fastcore::implement<fa
 #else
 FASTCORE_LIBRARY_IMPL(FASTCORE_NAMESPACE, CPU, library) {
   fastcore::implement<fastcore::Cpu>(library);
+  library.impl("coordinates", TORCH_BOX(&fastcore::coordinates));
   library.impl("asymmetry", TORCH_BOX(&fastcore::asymmetry));
   library.impl("facility_location_sparse", TORCH_BOX(&fastcore::facility_location_sparse));
 }

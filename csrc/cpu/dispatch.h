@@ -22,8 +22,9 @@
   X(deepfool_step, DeepfoolStep)
 
 // Ops without a CUDA kernel.
-#define FASTCORE_CPU_OPS(X) \
-  X(asymmetry, Asymmetry)   \
+#define FASTCORE_CPU_OPS(X)   \
+  X(asymmetry, Asymmetry)     \
+  X(coordinates, Coordinates) \
   X(facility_location_sparse, FacilityLocationSparse)
 
 namespace fastcore::cpu {

@@ -10,16 +10,36 @@ namespace fastcore::cpu {
 namespace FASTCORE_ISA {
 namespace {
 
-constexpr int64_t kChunk = 64;     // rows that are bounded together
+constexpr int64_t kChunk = 256;    // rows that are bounded together,
+constexpr int64_t kGroup = 32;     // with sums of so many in registers
 constexpr int64_t kFetched = 256;  // numbers of a row; the processor reads on by itself
 
-// The sum of the scaled picks: what a gain is measured by.
+// What the rounding of a sum over the coordinates in float can add to a bound, for rows and sums of length 1.
+inline double rounding_of(const LinearCut& args) {
+  return 2.0 * static_cast<double>(args.directions + 8) / (1 << 24) * args.penalty;
+}
+
+// The squared distance of two short vectors.
+inline double squared_distance(const double* x, const double* y, int64_t width) {
+  constexpr int kLanes = 8;
+  double lanes[kLanes] = {};
+  int64_t k = 0;
+  for (; k + kLanes <= width; k += kLanes)
+    for (int lane = 0; lane < kLanes; ++lane)
+      lanes[lane] += (x[k + lane] - y[k + lane]) * (x[k + lane] - y[k + lane]);
+  for (; k < width; ++k) lanes[0] += (x[k] - y[k]) * (x[k] - y[k]);
+  double sum = 0.0;
+  for (double lane : lanes) sum += lane;
+  return sum;
+}
+
+// The sums of the first scaled picks: what gains are measured by, and how far they moved.
 //
 // Factored rows x (x) [1; y] sum to a width x (1 + second_width) matrix. Where that has more numbers than the
-// picks have factors, a product goes through the picks one by one.
-class PickSum {
+// picks have factors, products go through the picks one by one.
+class PickSums {
  public:
-  PickSum(const LinearCut& args, int64_t set)
+  PickSums(const LinearCut& args, int64_t set)
       : a_(args),
         features_(args.features + set * args.rows * args.width),
         second_(args.second == nullptr ? nullptr : args.second + set * args.rows * args.second_width),
@@ -27,48 +47,58 @@ class PickSum {
         columns_(args.second == nullptr ? 1 : 1 + args.second_width),
         summed_(second_ == nullptr ||
                 2 * a_.width * columns_ <= a_.budgets[set] * (a_.width + a_.second_width)),
-        sum_(summed_ ? a_.width * columns_ : 0, 0.0) {}
+        numbers_(summed_ ? a_.width * columns_ : 0),
+        sums_(numbers_, 0.0),
+        squared_{0.0} {}
 
-  // Product of two scaled rows, in double, and in float where that takes a third of the time; then it may be
-  // off by `error`.
-  double product(int64_t row, int64_t other) const {
-    double product = dot(x(row), x(other), a_.width);
-    if (second_ != nullptr) product *= 1.0 + dot(y(row), y(other), a_.second_width);
-    return scale_[row] * scale_[other] * product;
-  }
-  double quick_product(int64_t row, int64_t other, double lengths, double& error) const {
-    if (second_ != nullptr) return product(row, other);
-    const double scales = scale_[row] * scale_[other];
-    error += float_dot_error(a_.width) * lengths + float_dot_underflow(a_.width) * scales;
-    return scales * float_dot(x(row), x(other), a_.width);
-  }
+  double squared_length(int64_t row) const { return scale_[row] * scale_[row] * product(row, row); }
 
   void add(int64_t row) {
-    picks_.push_back(row);
-    if (!summed_) return;
-    for (int64_t k = 0; k < a_.width; ++k) {
-      const double factor = scale_[row] * static_cast<double>(x(row)[k]);
-      double* sum = sum_.data() + k * columns_;
-      sum[0] += factor;
-      for (int64_t l = 1; l < columns_; ++l) sum[l] += factor * static_cast<double>(y(row)[l - 1]);
-    }
-  }
-
-  // Product of the scaled row with the sum.
-  double with(int64_t row) const {
-    double total = 0.0;
-    if (second_ == nullptr) {
-      total = dot(x(row), sum_.data(), a_.width);
-    } else if (summed_) {
+    if (summed_) {
+      const size_t before = sums_.size() - numbers_;
+      sums_.resize(sums_.size() + numbers_);
+      const double *old = sums_.data() + before, scale = scale_[row];
+      double* sum = sums_.data() + before + numbers_;
       for (int64_t k = 0; k < a_.width; ++k) {
-        const double* sum = sum_.data() + k * columns_;
-        total += static_cast<double>(x(row)[k]) * (sum[0] + dot(y(row), sum + 1, a_.second_width));
+        const double factor = scale * static_cast<double>(x(row)[k]);
+        const double* from = old + k * columns_;
+        double* to = sum + k * columns_;
+        to[0] = from[0] + factor;
+        for (int64_t l = 1; l < columns_; ++l) to[l] = from[l] + factor * static_cast<double>(y(row)[l - 1]);
       }
     } else {
-      for (int64_t pick : picks_) total += product(row, pick);
-      return total;
+      // The newest pick with the sum of those since every time.
+      const double own = squared_length(row);
+      double cross = 0.0;
+      for (int64_t time = picks(); time >= 0; --time) {
+        if (time < picks()) cross += scale_[row] * scale_[picks_[time]] * product(row, picks_[time]);
+        squared_[time] += 2.0 * cross + own;
+      }
+      squared_.push_back(0.0);
+    }
+    picks_.push_back(row);
+  }
+
+  // Product of the scaled row with the sum of all picks.
+  double with(int64_t row) const {
+    double total = 0.0;
+    if (!summed_) {
+      for (int64_t pick : picks_) total += scale_[pick] * product(row, pick);
+      return scale_[row] * total;
+    }
+    const double* sums = sums_.data() + sums_.size() - numbers_;
+    if (second_ == nullptr) return scale_[row] * dot(x(row), sums, a_.width);
+    for (int64_t k = 0; k < a_.width; ++k) {
+      const double* sum = sums + k * columns_;
+      total += static_cast<double>(x(row)[k]) * (sum[0] + dot(y(row), sum + 1, a_.second_width));
     }
     return scale_[row] * total;
+  }
+
+  // Squared length of the sum of the picks since `time`.
+  double moved(int64_t time) const {
+    if (!summed_) return squared_[time];
+    return squared_distance(sums_.data() + sums_.size() - numbers_, sums_.data() + time * numbers_, numbers_);
   }
 
   // Starts to read a row that will be needed soon.
@@ -79,8 +109,13 @@ class PickSum {
   }
 
  private:
+  int64_t picks() const { return static_cast<int64_t>(picks_.size()); }
   const float* x(int64_t row) const { return features_ + row * a_.width; }
   const float* y(int64_t row) const { return second_ + row * a_.second_width; }
+  double product(int64_t row, int64_t other) const {
+    const double product = dot(x(row), x(other), a_.width);
+    return second_ == nullptr ? product : product * (1.0 + dot(y(row), y(other), a_.second_width));
+  }
 
   const LinearCut& a_;
   const float* features_;
@@ -88,59 +123,155 @@ class PickSum {
   const double* scale_;
   const int64_t columns_;
   const bool summed_;
-  std::vector<double> sum_;
+  const int64_t numbers_;        // of a sum
+  std::vector<double> sums_;     // (picks + 1, numbers)
+  std::vector<double> squared_;  // of the picks since every time, where they are not summed
   std::vector<int64_t> picks_;
 };
 
-// How far the sum of the picks has moved since the start and since every earlier pick.
+// How far the sum of the picks has moved since the start and since every earlier pick: its coordinates, and
+// what is left. The rest is taken from the sums when it is asked for; by then, each pick adds its own at
+// most.
 class Drift {
  public:
-  Drift(const LinearCut& args) : a_(args), sums_(args.directions, 0.0), squared_{0.0}, rest_{0.0} {}
+  Drift(const LinearCut& args)
+      : a_(args), sums_(args.directions, 0.0), lengths_{0.0}, rests_{0.0}, since_(1) {}
 
-  int64_t picks() const { return static_cast<int64_t>(lengths_.size()); }
+  int64_t picks() const { return static_cast<int64_t>(lengths_.size()) - 1; }
   // Coordinates of the sum of the first `time` picks.
   const double* sum(int64_t time) const { return sums_.data() + time * a_.directions; }
   const double* sum() const { return sum(picks()); }
-  // At least the length that the picks since `time` have apart from the directions.
-  double rest(int64_t time) const { return rest_[time]; }
-  double rest_before(int64_t time) const { return rest_then_[time]; }  // since the start, at that time
-  double lengths() const { return total_; }                            // of all picks, added up
+  double lengths() const { return lengths_.back(); }  // of all picks, added up
+  // At least the rest of the sum of the picks since `time`.
+  double rest(int64_t time) const { return since_[time].rest + rests_.back() - rests_[since_[time].taken]; }
+  double rest_before(int64_t time) const { return first_rests_[time]; }  // of the first picks
 
-  // Adds a pick with these coordinates; `product(u)` is its product with pick u, off by at most `error`.
-  template <class Product>
-  void add(const float* coordinates, double own, const Product& product) {
-    const int64_t made = picks();
-    const double length = std::sqrt(own);
-    rest_then_.push_back(rest_[0]);
-    for (int64_t c = 0; c < a_.directions; ++c)
-      sums_.push_back(sum(made)[c] + static_cast<double>(coordinates[c * a_.rows]));
-    const double* now = sums_.data() + (made + 1) * a_.directions;
-    double cross = 0.0, error = 0.0, lengths = length;
-    for (int64_t time = made; time >= 0; --time) {
-      if (time < made) {
-        cross += product(time, length * lengths_[time], error);
-        lengths += lengths_[time];
-      }
-      squared_[time] += 2.0 * (cross + error) + own;
-      double along = 0.0;
-      const double* then = sum(time);
-      for (int64_t c = 0; c < a_.directions; ++c) along += (now[c] - then[c]) * (now[c] - then[c]);
-      rest_[time] = std::sqrt(std::max(0.0, squared_[time] - along) + a_.error * lengths * lengths);
-    }
-    lengths_.push_back(length);
-    total_ += length;
-    squared_.push_back(0.0);
-    rest_.push_back(0.0);
+  bool settled(int64_t time) const { return since_[time].taken == picks(); }
+  void settle(int64_t time, const PickSums& sums) {
+    const double along = squared_distance(sum(), sum(time), a_.directions);
+    const double length = lengths_.back() - lengths_[time];
+    const double rest = std::sqrt(std::max(0.0, sums.moved(time) - along) + a_.error * length * length);
+    since_[time] = {rest + kSumRounding * lengths_.back(), picks()};
+  }
+
+  // Takes in the newest of the picks.
+  void add(const float* coordinates, double squared, const PickSums& sums) {
+    const double* before = sum();
+    std::vector<double> now(before, before + a_.directions);
+    for (int64_t c = 0; c < a_.directions; ++c) now[c] += static_cast<double>(coordinates[c * a_.rows]);
+    sums_.insert(sums_.end(), now.begin(), now.end());
+    lengths_.push_back(lengths_.back() + std::sqrt(squared));
+    rests_.push_back(rests_.back() + static_cast<double>(coordinates[a_.directions * a_.rows]));
+    first_rests_.push_back(since_[0].rest);
+    since_.push_back({0.0, picks()});
+    settle(0, sums);
   }
 
  private:
+  static constexpr double kSumRounding = 1.0 / (1LL << 46);
+
+  struct Since {
+    double rest = 0.0;  // of the picks since a time until
+    int64_t taken = 0;  // so many were made
+  };
+
   const LinearCut& a_;
-  std::vector<double> sums_;       // (picks + 1, directions)
-  std::vector<double> lengths_;    // of the scaled picks
-  std::vector<double> squared_;    // lengths of the picks since every time, added up
-  std::vector<double> rest_;       // of the picks since every time until now
-  std::vector<double> rest_then_;  // of the picks from the start until every time
-  double total_ = 0.0;
+  std::vector<double> sums_;         // (picks + 1, directions)
+  std::vector<double> lengths_;      // (picks + 1) of the first picks, added up
+  std::vector<double> rests_;        // (picks + 1) the same of their rests
+  std::vector<double> first_rests_;  // of the sum of the first picks
+  std::vector<Since> since_;         // (picks + 1)
+};
+
+// Rows whose gains were measured since the start, in no order.
+class MeasuredRows {
+ public:
+  struct Row {
+    int64_t row;
+    double gain;
+    int64_t time;   // picks made when it was measured
+    double taken;   // along the directions by the picks before that
+    double apart;   // length apart from the directions
+    double length;  // of the row, at least
+  };
+
+  MeasuredRows(const LinearCut& args) : a_(args) {}
+
+  size_t size() const { return rows_.size(); }
+  const Row& operator[](size_t e) const { return rows_[e]; }
+
+  void add(int64_t row, const float* coordinates) {
+    if (rows_.size() == capacity_) grow();
+    double squared = 0.0;
+    for (int64_t c = 0; c <= a_.directions; ++c) {
+      const float value = coordinates[c * a_.rows + row];
+      coordinates_[c * capacity_ + rows_.size()] = value;
+      squared += static_cast<double>(value) * static_cast<double>(value);
+    }
+    const double apart = coordinates[a_.directions * a_.rows + row];
+    rows_.push_back({row, kClosed, 0, 0.0, apart, std::sqrt(squared)});
+  }
+
+  void measured(size_t e, double gain, const Drift& drift) {
+    double taken = 0.0;
+    for (int64_t c = 0; c < a_.directions; ++c) taken += coordinates_[c * capacity_ + e] * drift.sum()[c];
+    rows_[e].gain = gain, rows_[e].time = drift.picks(), rows_[e].taken = a_.penalty * taken;
+  }
+
+  // Upper bounds on the gains now; a unit along direction c takes weight * weights[c] off.
+  const std::vector<double>& bound(const Drift& drift, double weight, const float* weights) {
+    bounds_.resize(rows_.size());
+    along_.resize(rows_.size());
+    const double rounding = rounding_of(a_) * drift.lengths();
+    for (size_t start = 0; start < rows_.size(); start += kGroup) {
+      float taken[kGroup] = {};  // beyond the last row these are sums of numbers that nothing reads
+      for (int64_t c = 0; c < a_.directions; ++c)
+        for (int64_t l = 0; l < kGroup; ++l) taken[l] += weights[c] * coordinates_[c * capacity_ + start + l];
+      for (size_t e = start; e < std::min(rows_.size(), start + kGroup); ++e) {
+        const Row& row = rows_[e];
+        along_[e] =
+            row.gain + row.taken - weight * static_cast<double>(taken[e - start]) + rounding * row.length;
+        bounds_[e] = bound_of(e, drift);
+      }
+    }
+    return bounds_;
+  }
+
+  // The bound of one row, as tight as it gets.
+  double settle(size_t e, Drift& drift, const PickSums& sums) {
+    if (!drift.settled(rows_[e].time)) drift.settle(rows_[e].time, sums);
+    return bounds_[e] = bound_of(e, drift);
+  }
+
+  void remove(int64_t row) {
+    for (size_t e = 0; e < rows_.size(); ++e) {
+      if (rows_[e].row != row) continue;
+      for (int64_t c = 0; c <= a_.directions; ++c)
+        coordinates_[c * capacity_ + e] = coordinates_[c * capacity_ + rows_.size() - 1];
+      rows_[e] = rows_.back();
+      return rows_.pop_back();
+    }
+  }
+
+ private:
+  void grow() {
+    const size_t capacity = std::max<size_t>(4 * kGroup, 2 * capacity_);
+    std::vector<float> grown((a_.directions + 1) * capacity, 0.0f);
+    for (int64_t c = 0; c <= a_.directions; ++c)
+      std::copy_n(coordinates_.data() + c * capacity_, rows_.size(), grown.data() + c * capacity);
+    coordinates_.swap(grown);
+    capacity_ = capacity;
+  }
+
+  double bound_of(size_t e, const Drift& drift) const {
+    return along_[e] + a_.penalty * rows_[e].apart * drift.rest(rows_[e].time);
+  }
+
+  const LinearCut& a_;
+  std::vector<Row> rows_;
+  std::vector<double> along_, bounds_;  // bounds without, and with, what the rest of the picks may add
+  std::vector<float> coordinates_;      // (directions + 1, capacity)
+  size_t capacity_ = 0;
 };
 
 // The lazy greedy of one ground set.
@@ -159,7 +290,8 @@ class Greedy {
         drift_(args),
         unmeasured_(first_, first_ + args.rows),
         bound_(args.rows),
-        weights_(args.directions + 1, 0.0f) {
+        weights_(args.directions + 1, 0.0f),
+        measured_(args) {
     for (int64_t start = 0; start < a_.rows; start += kChunk) {
       Chunk chunk = {INFINITY, -INFINITY, 0.0, 0.0};
       for (int64_t row = start; row < std::min(a_.rows, start + kChunk); ++row) {
@@ -180,7 +312,7 @@ class Greedy {
   void run() {
     for (int64_t t = 0; t < a_.budgets[set_]; ++t) {
       if (a_.evaluations[set_] > a_.rows / 4) break;
-      const Measured pick = t == 0 ? first_pick() : next_pick(t);
+      const Pick pick = t == 0 ? first_pick() : next_pick(t);
       if (pick.row < 0) break;
       a_.picks[set_ * a_.most + t] = pick.row;
       a_.gains[set_ * a_.most + t] = pick.gain;
@@ -189,11 +321,9 @@ class Greedy {
   }
 
  private:
-  struct Measured {
-    int64_t row;
+  struct Pick {
+    int64_t row;  // -1 where no row is open
     double gain;
-    int64_t time;  // picks made when it was measured
-    double taken;  // along the directions by the picks before that
   };
 
   // Neighbouring rows, which are bounded again only when one of them could matter.
@@ -215,93 +345,94 @@ class Greedy {
 
   double measure(int64_t row) const { return first_[row] - a_.penalty * picks_.with(row); }
 
-  // What all picks take off the gain of measured row e along the directions.
-  double taken(size_t e) const {
-    const float* row = measured_coordinates_.data() + e * (a_.directions + 1);
-    return a_.penalty * dot<8>(row, drift_.sum(), a_.directions);
-  }
-
-  double bound_of(size_t e) const {
-    const Measured& m = measured_[e];
-    const double apart = measured_coordinates_[(e + 1) * (a_.directions + 1) - 1];
-    return m.gain - (taken(e) - m.taken) + a_.penalty * apart * drift_.rest(m.time);
-  }
-
-  Measured first_pick() const {
+  Pick first_pick() const {
     const Choice choice = choose(first_, nullptr, a_.rows, a_.floor[set_]);
-    return {choice.position, choice.position < 0 ? kClosed : first_[choice.position], 0, 0.0};
+    return {choice.position, choice.position < 0 ? kClosed : first_[choice.position]};
   }
 
   // The best row after t picks, ties to the lowest.
-  Measured next_pick(int64_t t) {
-    std::vector<double> bounds(measured_.size());
-    for (size_t e = 0; e < bounds.size(); ++e) bounds[e] = bound_of(e);
+  Pick next_pick(int64_t t) {
+    const std::vector<double>& bounds = measured_.bound(drift_, weight_, weights_.data());
 
     // One measured gain near the top, then everything whose bound reaches the best measured gain.
-    double best = kClosed;
-    const auto reaches = [&](double bound) { return bound >= best - tolerance_of(best, a_.floor[set_]); };
+    double best = kClosed, reached = kClosed;
     const auto update = [&](size_t e) {
-      measured_[e] = {measured_[e].row, measure(measured_[e].row), t, taken(e)};
-      best = std::max(best, measured_[e].gain);
+      measured_.measured(e, measure(measured_[e].row), drift_);
+      fresh_.push_back(e);
+      if (measured_[e].gain <= best) return;
+      best = measured_[e].gain;
+      reached = best - tolerance_of(best, a_.floor[set_]);
     };
-    const auto top = std::max_element(bounds.begin(), bounds.end());
+    fresh_.clear();
     const size_t chunk = best_chunk();
     const size_t earlier = bounds.size();
-    if (earlier > 0 && *top >= now_[chunk]) {
-      update(static_cast<size_t>(top - bounds.begin()));
+    size_t top = earlier;
+    while (earlier > 0) {
+      top = static_cast<size_t>(std::max_element(bounds.begin(), bounds.end()) - bounds.begin());
+      if (bounds[top] < now_[chunk] || drift_.settled(measured_[top].time)) break;
+      measured_.settle(top, drift_, picks_);
+    }
+    if (earlier > 0 && bounds[top] >= now_[chunk]) {
+      update(top);
     } else if (now_[chunk] > kClosed) {
       const auto first = bound_.begin();
       const int64_t start = static_cast<int64_t>(chunk) * kChunk;
       move(std::max_element(first + start, first + stop_of(chunk)) - first);
       update(measured_.size() - 1);
     } else {
-      return {-1, kClosed, t, 0.0};
+      return {-1, kClosed};
     }
     rivals_.clear();
     for (size_t c = 0; c < chunks_.size(); ++c) {
-      if (!reaches(now_[c])) continue;
+      if (now_[c] < reached) continue;
       if (chunks_[c].time < t) bound_rows(c);
       for (int64_t row = static_cast<int64_t>(c) * kChunk; row < stop_of(c); ++row)
-        if (bound_[row] > kClosed && reaches(bound_[row])) picks_.fetch(row), rivals_.push_back(row);
+        if (bound_[row] > kClosed && bound_[row] >= reached) picks_.fetch(row), rivals_.push_back(row);
     }
+    stale_.clear();
     for (size_t e = 0; e < earlier; ++e)
-      if (measured_[e].time < t && reaches(bounds[e])) picks_.fetch(measured_[e].row);
+      if (bounds[e] >= reached && measured_[e].time < t && measured_.settle(e, drift_, picks_) >= reached)
+        picks_.fetch(measured_[e].row), stale_.push_back(e);
     for (int64_t row : rivals_) {
-      if (!reaches(bound_[row])) continue;
+      if (bound_[row] < reached) continue;
       move(row);
       update(measured_.size() - 1);
     }
-    for (size_t e = 0; e < earlier; ++e)
-      if (measured_[e].time < t && reaches(bounds[e])) update(e);
+    for (size_t e : stale_)
+      if (bounds[e] >= reached) update(e);
 
-    Measured pick = {-1, kClosed, t, 0.0};
-    for (const Measured& m : measured_) {
-      if (m.time < t) continue;
-      ++a_.evaluations[set_];
-      if (reaches(m.gain) && (pick.row < 0 || m.row < pick.row)) pick = m;
+    Pick pick = {-1, kClosed};
+    for (size_t e : fresh_) {
+      const auto& row = measured_[e];
+      if (row.gain >= reached && (pick.row < 0 || row.row < pick.row)) pick = {row.row, row.gain};
     }
+    a_.evaluations[set_] += static_cast<int64_t>(fresh_.size());
     return pick;
   }
 
   // The chunk that has the row with the largest bound, brought up to date; bounds on all chunks in now_.
   size_t best_chunk() {
     const int64_t made = drift_.picks();
-    std::vector<Change> changes(made + 1);
-    for (int64_t time = 0; time <= made; ++time) {
-      const double *now = drift_.sum(), *then = drift_.sum(time);
-      double across = 0.0;
-      for (int64_t c = 1; c < a_.directions; ++c) across += (now[c] - then[c]) * (now[c] - then[c]);
-      const double rest = drift_.rest(0) - (time < made ? drift_.rest_before(time) : drift_.rest(0));
-      changes[time] = {now[0] - then[0], std::sqrt(across), std::max(0.0, rest)};
-    }
+    changes_.assign(made + 1, {0.0, -1.0, 0.0});
     now_.resize(chunks_.size());
-    for (size_t c = 0; c < chunks_.size(); ++c) now_[c] = now(chunks_[c], changes[chunks_[c].time]);
+    for (size_t c = 0; c < chunks_.size(); ++c) {
+      Change& change = changes_[chunks_[c].time];
+      if (change.across < 0.0) change = change_since(chunks_[c].time);
+      now_[c] = now(chunks_[c], change);
+    }
     while (true) {
       const size_t c = static_cast<size_t>(std::max_element(now_.begin(), now_.end()) - now_.begin());
       if (chunks_[c].time == made) return c;
       bound_rows(c);
       now_[c] = chunks_[c].best;
     }
+  }
+
+  Change change_since(int64_t time) const {
+    const double *now = drift_.sum(), *then = drift_.sum(time);
+    const double across = squared_distance(now + 1, then + 1, a_.directions - 1);
+    const double before = time < drift_.picks() ? drift_.rest_before(time) : drift_.rest(0);
+    return {now[0] - then[0], std::sqrt(across), std::max(0.0, drift_.rest(0) - before)};
   }
 
   // No unmeasured row of the chunk has a larger bound now.
@@ -313,28 +444,28 @@ class Greedy {
     // The bounds of rows are summed in float.
     const double longest = std::max(std::fabs(chunk.least_along), std::fabs(chunk.most_along)) +
                            chunk.most_across + chunk.most_apart;
-    const double rounding =
-        2.0 * static_cast<double>(a_.directions + 8) / (1 << 24) * a_.penalty * longest * drift_.lengths();
+    const double rounding = rounding_of(a_) * longest * drift_.lengths();
     return chunk.best - taken + rounding + kTie * std::fabs(chunk.best) + a_.floor[set_];
   }
 
   void bound_rows(size_t c) {
     const int64_t start = static_cast<int64_t>(c) * kChunk, stop = stop_of(c);
-    float taken[kChunk] = {};
     double best = kClosed;
-    if (stop - start == kChunk) {
+    for (int64_t first = start; first < stop; first += kGroup) {
+      const int64_t count = std::min(kGroup, stop - first);
+      float taken[kGroup] = {};
       for (int64_t d = 0; d <= a_.directions; ++d) {
-        const float* column = coordinates_ + d * a_.rows + start;
-        for (int64_t i = 0; i < kChunk; ++i) taken[i] += weights_[d] * column[i];
+        const float* column = coordinates_ + d * a_.rows + first;
+        if (count == kGroup)
+          for (int64_t i = 0; i < kGroup; ++i) taken[i] += weights_[d] * column[i];
+        else
+          for (int64_t i = 0; i < count; ++i) taken[i] += weights_[d] * column[i];
       }
-    } else {
-      for (int64_t d = 0; d <= a_.directions; ++d)
-        for (int64_t i = 0; i < stop - start; ++i)
-          taken[i] += weights_[d] * coordinates_[d * a_.rows + start + i];
-    }
-    for (int64_t i = 0; i < stop - start; ++i) {
-      bound_[start + i] = unmeasured_[start + i] - weight_ * static_cast<double>(taken[i]);
-      best = std::max(best, bound_[start + i]);
+      for (int64_t i = 0; i < count; ++i) {
+        const double bound = unmeasured_[first + i] - weight_ * static_cast<double>(taken[i]);
+        bound_[first + i] = bound;
+        best = bound > best ? bound : best;
+      }
     }
     chunks_[c].best = best, chunks_[c].time = drift_.picks();
   }
@@ -342,17 +473,12 @@ class Greedy {
   // Moves a row to the list of the measured; it must be measured next.
   void move(int64_t row) {
     unmeasured_[row] = bound_[row] = kClosed;
-    measured_.push_back({row, kClosed, 0, 0.0});
-    for (int64_t c = 0; c <= a_.directions; ++c)
-      measured_coordinates_.push_back(coordinates_[c * a_.rows + row]);
+    measured_.add(row, coordinates_);
   }
 
   void add(int64_t pick) {
-    const auto product = [&](int64_t u, double lengths, double& error) {
-      return picks_.quick_product(pick, a_.picks[set_ * a_.most + u], lengths, error);
-    };
-    drift_.add(coordinates_ + pick, picks_.product(pick, pick), product);
     picks_.add(pick);
+    drift_.add(coordinates_ + pick, picks_.squared_length(pick), picks_);
     // Shares of the largest, so that none leaves the range of a float.
     weight_ = a_.penalty *
               std::max(drift_.rest(0), std::fabs(*std::max_element(
@@ -362,16 +488,7 @@ class Greedy {
     for (int64_t c = 0; c < a_.directions; ++c) weights_[c] = static_cast<float>(share * drift_.sum()[c]);
     weights_[a_.directions] = -static_cast<float>(share * drift_.rest(0));
     unmeasured_[pick] = kClosed;
-    for (size_t e = 0; e < measured_.size(); ++e)
-      if (measured_[e].row == pick) return erase(e);
-  }
-
-  void erase(size_t e) {
-    const auto last = measured_coordinates_.end() - (a_.directions + 1);
-    std::copy(last, measured_coordinates_.end(), measured_coordinates_.begin() + e * (a_.directions + 1));
-    measured_coordinates_.resize(measured_coordinates_.size() - (a_.directions + 1));
-    measured_[e] = measured_.back();
-    measured_.pop_back();
+    measured_.remove(pick);
   }
 
   const LinearCut& a_;
@@ -379,7 +496,7 @@ class Greedy {
   const float* coordinates_;
   const float* apart_;
   const double* first_;  // gains at the start
-  PickSum picks_;
+  PickSums picks_;
   Drift drift_;
   std::vector<double> unmeasured_;  // gains at the start, -inf for rows measured since or picked
   std::vector<double> bound_;       // upper bounds of the unmeasured when their chunk was bounded last
@@ -387,9 +504,10 @@ class Greedy {
   double weight_ = 0.0;             // divided by this
   std::vector<Chunk> chunks_;
   std::vector<double> now_;  // upper bounds of the chunks
-  std::vector<Measured> measured_;
-  std::vector<float> measured_coordinates_;  // of each, directions + 1 numbers
-  std::vector<int64_t> rivals_;              // unmeasured rows whose bounds reach the best
+  MeasuredRows measured_;
+  std::vector<Change> changes_;  // since every time
+  std::vector<int64_t> rivals_;  // unmeasured rows whose bounds reach the best
+  std::vector<size_t> stale_, fresh_;
 };
 
 }  // namespace

@@ -28,7 +28,7 @@ from fastcore.similarity import (
 )
 
 BLOCK = 384
-PICKS_A_PASS = 100
+PICKS_A_PASS = 250
 FLOOR = 1e-14
 
 

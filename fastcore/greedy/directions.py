@@ -11,9 +11,10 @@ from torch import Tensor
 
 from fastcore.greedy.batches import pick
 from fastcore.numerics import UNIT, product_error
+from fastcore.ops.coordinates import coordinates
 
-DIRECTIONS = 16
-SAMPLE = 1024
+DIRECTIONS = 8
+SAMPLE = 256
 """Rows of a set that the directions are fitted to: all rows would say little more."""
 
 ROWS_A_DIRECTION = 32
@@ -30,7 +31,7 @@ def seen_along_principal(
     x (G, n, d) float32 rows; scale and squares (G, n), total (G, d) and sizes (G,) float64: the scale of every row
     and its squared length with it, the sum of the scaled rows and their number. The first direction is that of the
     sum. Returns also the error that `linear_cut` has to allow for. Cost: n d r multiplications in float32, and a
-    few times as many for 1 024 rows.
+    few times as many for 256 rows.
     """
     n, width = x.shape[1:]
     count = min(DIRECTIONS, 1 + n // ROWS_A_DIRECTION, width)
@@ -43,7 +44,7 @@ def seen_along_principal(
         basis = _orthonormal(basis)
         basis[:, :, 1:] = some.mT @ (some @ basis[:, :, 1:].float())
     directions = _orthonormal(basis).float()
-    along = (directions.mT @ x.mT).double().mul_(scale.unsqueeze(1))
+    along = coordinates(x, directions.mT.contiguous()).double().mul_(scale.unsqueeze(1))
     # Every coordinate errs by its share of the length, and is rounded twice more.
     error = count**0.5 * (product_error(width) + 3 * UNIT)
     return with_rest(along, squares, error)
@@ -56,10 +57,10 @@ def with_rest(along: Tensor, squares: Tensor, error: float) -> tuple[Tensor, flo
     `linear_cut` has to allow for.
     """
     allowed = 5 * error + 2 * (along.shape[1] + 8) * UNIT
-    coordinates = along.float()
-    rest = (squares - coordinates.double().square().sum(1)).clamp_(min=0) + allowed * squares
-    rest = (rest.sqrt() * (1 + 4 * UNIT) + torch.finfo(torch.float32).tiny).float()
-    return torch.cat([coordinates, rest.unsqueeze(1)], 1), allowed
+    out = torch.cat([along, squares.unsqueeze(1)], 1).float()
+    rest = (squares - out[:, :-1].double().square().sum(1)).clamp_(min=0) + allowed * squares
+    out[:, -1] = rest.sqrt() * (1 + 4 * UNIT) + torch.finfo(torch.float32).tiny
+    return out, allowed
 
 
 def evenly_spaced(count: int, sizes: Tensor) -> Tensor:
@@ -77,4 +78,5 @@ def _orthonormal(vectors: Tensor) -> Tensor:
     gram = unit.mT @ unit
     gram.diagonal(dim1=1, dim2=2).add_(RIDGE * gram.shape[1])
     root = torch.linalg.cholesky(gram)
-    return torch.linalg.solve_triangular(root.mT, unit, upper=True, left=False) * (1 - MARGIN)
+    basis: Tensor = torch.linalg.solve_triangular(root.mT, unit, upper=True, left=False)
+    return basis * (1 - MARGIN)

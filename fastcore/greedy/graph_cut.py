@@ -11,7 +11,7 @@ from __future__ import annotations
 from fastcore.budget import Partition
 from fastcore.greedy.batches import Batch, batches, earlier, mark, trim
 from fastcore.greedy.cuts import Cut, LinearCut, MatrixCut, PairwiseCut, SparseCut
-from fastcore.greedy.gradients import GradientCut
+from fastcore.greedy.gradients import GradientCut, GradientPairwiseCut
 from fastcore.greedy.picks import Collector, Counter, PickList, Picks
 from fastcore.numerics import full_precision
 from fastcore.similarity import (
@@ -72,9 +72,10 @@ def _cut(view: Similarity, batch: Batch, lam: float) -> Cut:
         return SparseCut(view, batch, lam)
     if isinstance(view, DenseSimilarity):
         return MatrixCut(view, batch, lam)
+    linear = view.metric in ("cosine", "dot")
     if isinstance(view, GradientSimilarity):
-        return GradientCut(view, batch, lam)
-    return (LinearCut if view.metric in ("cosine", "dot") else PairwiseCut)(view, batch, lam)
+        return (GradientCut if linear else GradientPairwiseCut)(view, batch, lam)
+    return (LinearCut if linear else PairwiseCut)(view, batch, lam)
 
 
 def _row_bytes(view: Similarity, partition: Partition) -> int:

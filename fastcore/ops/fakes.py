@@ -128,6 +128,10 @@ def facility_location_block(
     return *_picks(row_ids, most), row_ids.new_empty((row_ids.shape[0], 2))
 
 
+def coordinates(features: Tensor, along: Tensor) -> Tensor:
+    return features.new_empty(*along.shape[:2], features.shape[1])
+
+
 def asymmetry(matrix: Tensor) -> Tensor:
     return matrix.new_empty(matrix.shape[0], dtype=torch.int64)
 
@@ -161,6 +165,7 @@ OPS = (
     matching_pursuit,
     coverage_gains,
     facility_location_block,
+    coordinates,
     asymmetry,
     facility_location_sparse,
     deepfool_step,

@@ -115,6 +115,7 @@ def cases() -> dict[str, Case]:
             (0, 1),
             (5,),
         ),
+        "coordinates": Case((features, features[:, :3].contiguous()), (0,)),
         "asymmetry": Case((gram.triu().float(),), (0,)),
         "facility_location_sparse": Case(
             (torch.arange(BLOCK + 1) * ROWS, entries, similarity[0].float().flatten(), coverage[0], bounds[0])
