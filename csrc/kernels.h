@@ -64,6 +64,24 @@ struct WeightedSum {
   int64_t sets, rows, width;
 };
 
+// Rows features[g][i] (x) [1; second[g][i]]: out[g][i] = their product with direction[g] (CPU only)
+struct FactoredProject {
+  const float* features;    // (sets, rows, width)
+  const float* second;      // (sets, rows, second_width)
+  const double* direction;  // (sets, width, 1 + second_width)
+  double* out;              // (sets, rows)
+  int64_t sets, rows, width, second_width;
+};
+
+// out[g] = the sum of the same rows, times weights[g][i] (CPU only)
+struct FactoredSum {
+  const float* features;  // (sets, rows, width)
+  const float* second;    // (sets, rows, second_width)
+  const double* weights;  // (sets, rows)
+  double* out;            // (sets, width, 1 + second_width)
+  int64_t sets, rows, width, second_width;
+};
+
 // ---- farthest-first -----------------------------------------------------------------------------
 
 // Folds `picks` new picks into the running nearest squared distances of `rows` rows:
@@ -133,7 +151,7 @@ struct GraphCutBlock {
 //   2^-24,
 // which also covers sums over the coordinates in float.
 // Rows whose bound reaches the best measured gain are measured, all others keep their bound. The call also
-// ends before a pick once more than rows / 4 gains were measured: taking them all afresh is cheaper then.
+// ends before a pick once more than rows / 2 gains were measured: taking them all afresh is cheaper then.
 // values is scratch afterwards. gains[t] is the measured gain of pick t, evaluations counts measured gains.
 struct LinearCut {
   const float* features;     // (sets, rows, width)

@@ -396,6 +396,34 @@ Tensor coordinates(const Tensor& features, const Tensor& along) {
   return out;
 }
 
+Tensor factored_project(const Tensor& features, const Tensor& second, const Tensor& direction) {
+  const Call call("factored_project", features);
+  const auto [sets, rows, width] = call.sizes<3>("features", features);
+  FactoredProject args{};
+  args.second_width = call.sizes<3>("second", second)[2];
+  BIND(features, sets, rows, width);
+  BIND(second, sets, rows, args.second_width);
+  BIND(direction, sets, width, 1 + args.second_width);
+  Tensor out = call.make(args.out, {sets, rows});
+  args.sets = sets, args.rows = rows, args.width = width;
+  Cpu::run(args, features);
+  return out;
+}
+
+Tensor factored_sum(const Tensor& features, const Tensor& second, const Tensor& weights) {
+  const Call call("factored_sum", features);
+  const auto [sets, rows, width] = call.sizes<3>("features", features);
+  FactoredSum args{};
+  args.second_width = call.sizes<3>("second", second)[2];
+  BIND(features, sets, rows, width);
+  BIND(second, sets, rows, args.second_width);
+  BIND(weights, sets, rows);
+  Tensor out = call.make(args.out, {sets, width, 1 + args.second_width});
+  args.sets = sets, args.rows = rows, args.width = width;
+  Cpu::run(args, features);
+  return out;
+}
+
 Tensor asymmetry(const Tensor& matrix) {
   const Call call("asymmetry", matrix);
   const auto [sets, rows, columns] = call.sizes<3>("matrix", matrix);
@@ -480,6 +508,8 @@ FASTCORE_LIBRARY(FASTCORE_NAMESPACE, library) {
       "Tensor outside, Tensor outside_row, Tensor floor, float error, int metric, float parameter, int most) "
       "-> (Tensor, Tensor, Tensor)");
   library.def("coordinates(Tensor features, Tensor along) -> Tensor");
+  library.def("factored_project(Tensor features, Tensor second, Tensor direction) -> Tensor");
+  library.def("factored_sum(Tensor features, Tensor second, Tensor weights) -> Tensor");
   library.def("asymmetry(Tensor matrix) -> Tensor");
   library.def(
       "deepfool_step(Tensor normals, Tensor values, Tensor(a!) nearest, Tensor(b!) step, float least) -> ()");
@@ -494,6 +524,8 @@ FASTCORE_LIBRARY_IMPL(FASTCORE_NAMESPACE, CPU, library) { fastcore::implement<fa
 FASTCORE_LIBRARY_IMPL(FASTCORE_NAMESPACE, CPU, library) {
   fastcore::implement<fastcore::Cpu>(library);
   library.impl("coordinates", TORCH_BOX(&fastcore::coordinates));
+  library.impl("factored_project", TORCH_BOX(&fastcore::factored_project));
+  library.impl("factored_sum", TORCH_BOX(&fastcore::factored_sum));
   library.impl("asymmetry", TORCH_BOX(&fastcore::asymmetry));
   library.impl("facility_location_sparse", TORCH_BOX(&fastcore::facility_location_sparse));
 }

@@ -10,7 +10,7 @@ namespace fastcore::cpu {
 namespace FASTCORE_ISA {
 namespace {
 
-constexpr int64_t kChunk = 256;    // rows that are bounded together,
+constexpr int64_t kChunk = 128;    // rows that are bounded together,
 constexpr int64_t kGroup = 32;     // with sums of so many in registers
 constexpr int64_t kFetched = 256;  // numbers of a row; the processor reads on by itself
 
@@ -183,6 +183,24 @@ class Drift {
   std::vector<Since> since_;         // (picks + 1)
 };
 
+// The rows whose values are not -inf, about in descending order: in buckets of near values.
+std::vector<int64_t> descending(const double* values, int64_t rows) {
+  constexpr int64_t kBuckets = 1024;
+  double least = INFINITY, most = kClosed;
+  for (int64_t row = 0; row < rows; ++row)
+    if (values[row] > kClosed) least = std::min(least, values[row]), most = std::max(most, values[row]);
+  const double scale = most > least ? (kBuckets - 1) / (most - least) : 0.0;
+  const auto bucket = [&](int64_t row) { return static_cast<int64_t>((most - values[row]) * scale); };
+  std::vector<int64_t> ends(kBuckets + 1, 0);
+  for (int64_t row = 0; row < rows; ++row)
+    if (values[row] > kClosed) ++ends[bucket(row) + 1];
+  for (int64_t b = 0; b < kBuckets; ++b) ends[b + 1] += ends[b];
+  std::vector<int64_t> order(ends[kBuckets]);
+  for (int64_t row = 0; row < rows; ++row)
+    if (values[row] > kClosed) order[ends[bucket(row)]++] = row;
+  return order;
+}
+
 // Rows whose gains were measured since the start, in no order.
 class MeasuredRows {
  public:
@@ -276,33 +294,40 @@ class MeasuredRows {
 
 // The lazy greedy of one ground set.
 //
-// Rows that were not measured since the start are bounded by one formula, chunk by chunk; the few that were
-// are kept in a list with the time of their measurement.
+// Rows that were not measured since the start are bounded by one formula, chunk by chunk, in the order of
+// their gains at the start: most chunks never matter. The few that were are kept in a list with the time of
+// their measurement.
 class Greedy {
  public:
   Greedy(const LinearCut& args, int64_t set)
       : a_(args),
         set_(set),
         coordinates_(args.coordinates + set * (args.directions + 1) * args.rows),
-        apart_(coordinates_ + args.directions * args.rows),
         first_(args.values + set * args.rows),
         picks_(args, set),
         drift_(args),
-        unmeasured_(first_, first_ + args.rows),
-        bound_(args.rows),
         weights_(args.directions + 1, 0.0f),
+        order_(descending(first_, args.rows)),
         measured_(args) {
-    for (int64_t start = 0; start < a_.rows; start += kChunk) {
+    const size_t places = (order_.size() + kChunk - 1) / kChunk * kChunk;
+    unmeasured_.assign(places, kClosed);
+    bound_.assign(places, kClosed);
+    columns_.assign(places * (a_.directions + 1), 0.0f);
+    for (size_t start = 0; start < order_.size(); start += kChunk) {
       Chunk chunk = {INFINITY, -INFINITY, 0.0, 0.0};
-      for (int64_t row = start; row < std::min(a_.rows, start + kChunk); ++row) {
-        const double along = coordinates_[row];
+      for (size_t place = start; place < std::min(order_.size(), start + kChunk); ++place) {
+        const int64_t row = order_[place];
+        unmeasured_[place] = first_[row];
+        float* column = columns_.data() + start * (a_.directions + 1) + (place - start);
         double across = 0.0;
-        for (int64_t c = 1; c < a_.directions; ++c)
-          across += static_cast<double>(coordinates_[c * a_.rows + row]) * coordinates_[c * a_.rows + row];
-        chunk.least_along = std::min(chunk.least_along, along);
-        chunk.most_along = std::max(chunk.most_along, along);
+        for (int64_t c = 0; c <= a_.directions; ++c) {
+          const float value = column[c * kChunk] = coordinates_[c * a_.rows + row];
+          if (c > 0 && c < a_.directions) across += static_cast<double>(value) * static_cast<double>(value);
+        }
+        chunk.least_along = std::min(chunk.least_along, static_cast<double>(column[0]));
+        chunk.most_along = std::max(chunk.most_along, static_cast<double>(column[0]));
         chunk.most_across = std::max(chunk.most_across, std::sqrt(across));
-        chunk.most_apart = std::max(chunk.most_apart, static_cast<double>(apart_[row]));
+        chunk.most_apart = std::max(chunk.most_apart, static_cast<double>(column[a_.directions * kChunk]));
       }
       chunks_.push_back(chunk);
       bound_rows(chunks_.size() - 1);
@@ -311,7 +336,7 @@ class Greedy {
 
   void run() {
     for (int64_t t = 0; t < a_.budgets[set_]; ++t) {
-      if (a_.evaluations[set_] > a_.rows / 4) break;
+      if (a_.evaluations[set_] > a_.rows / 2) break;
       const Pick pick = t == 0 ? first_pick() : next_pick(t);
       if (pick.row < 0) break;
       a_.picks[set_ * a_.most + t] = pick.row;
@@ -338,10 +363,6 @@ class Greedy {
   struct Change {
     double along, across, apart;
   };
-
-  int64_t stop_of(size_t chunk) const {
-    return std::min(a_.rows, (static_cast<int64_t>(chunk) + 1) * kChunk);
-  }
 
   double measure(int64_t row) const { return first_[row] - a_.penalty * picks_.with(row); }
 
@@ -375,9 +396,8 @@ class Greedy {
     if (earlier > 0 && bounds[top] >= now_[chunk]) {
       update(top);
     } else if (now_[chunk] > kClosed) {
-      const auto first = bound_.begin();
-      const int64_t start = static_cast<int64_t>(chunk) * kChunk;
-      move(std::max_element(first + start, first + stop_of(chunk)) - first);
+      const auto first = bound_.begin() + chunk * kChunk;
+      move(std::max_element(first, first + kChunk) - bound_.begin());
       update(measured_.size() - 1);
     } else {
       return {-1, kClosed};
@@ -386,16 +406,17 @@ class Greedy {
     for (size_t c = 0; c < chunks_.size(); ++c) {
       if (now_[c] < reached) continue;
       if (chunks_[c].time < t) bound_rows(c);
-      for (int64_t row = static_cast<int64_t>(c) * kChunk; row < stop_of(c); ++row)
-        if (bound_[row] > kClosed && bound_[row] >= reached) picks_.fetch(row), rivals_.push_back(row);
+      for (size_t place = c * kChunk; place < (c + 1) * kChunk; ++place)
+        if (bound_[place] > kClosed && bound_[place] >= reached)
+          picks_.fetch(order_[place]), rivals_.push_back(place);
     }
     stale_.clear();
     for (size_t e = 0; e < earlier; ++e)
       if (bounds[e] >= reached && measured_[e].time < t && measured_.settle(e, drift_, picks_) >= reached)
         picks_.fetch(measured_[e].row), stale_.push_back(e);
-    for (int64_t row : rivals_) {
-      if (bound_[row] < reached) continue;
-      move(row);
+    for (size_t place : rivals_) {
+      if (bound_[place] < reached) continue;
+      move(place);
       update(measured_.size() - 1);
     }
     for (size_t e : stale_)
@@ -449,31 +470,26 @@ class Greedy {
   }
 
   void bound_rows(size_t c) {
-    const int64_t start = static_cast<int64_t>(c) * kChunk, stop = stop_of(c);
+    const float* columns = columns_.data() + c * kChunk * (a_.directions + 1);
     double best = kClosed;
-    for (int64_t first = start; first < stop; first += kGroup) {
-      const int64_t count = std::min(kGroup, stop - first);
+    for (int64_t first = 0; first < kChunk; first += kGroup) {
       float taken[kGroup] = {};
-      for (int64_t d = 0; d <= a_.directions; ++d) {
-        const float* column = coordinates_ + d * a_.rows + first;
-        if (count == kGroup)
-          for (int64_t i = 0; i < kGroup; ++i) taken[i] += weights_[d] * column[i];
-        else
-          for (int64_t i = 0; i < count; ++i) taken[i] += weights_[d] * column[i];
-      }
-      for (int64_t i = 0; i < count; ++i) {
-        const double bound = unmeasured_[first + i] - weight_ * static_cast<double>(taken[i]);
-        bound_[first + i] = bound;
-        best = bound > best ? bound : best;
+      for (int64_t d = 0; d <= a_.directions; ++d)
+        for (int64_t i = 0; i < kGroup; ++i) taken[i] += weights_[d] * columns[d * kChunk + first + i];
+      double* bound = bound_.data() + c * kChunk + first;
+      const double* unmeasured = unmeasured_.data() + c * kChunk + first;
+      for (int64_t i = 0; i < kGroup; ++i) {
+        bound[i] = unmeasured[i] - weight_ * static_cast<double>(taken[i]);
+        best = bound[i] > best ? bound[i] : best;
       }
     }
     chunks_[c].best = best, chunks_[c].time = drift_.picks();
   }
 
   // Moves a row to the list of the measured; it must be measured next.
-  void move(int64_t row) {
-    unmeasured_[row] = bound_[row] = kClosed;
-    measured_.add(row, coordinates_);
+  void move(size_t place) {
+    unmeasured_[place] = bound_[place] = kClosed;
+    measured_.add(order_[place], coordinates_);
   }
 
   void add(int64_t pick) {
@@ -487,26 +503,28 @@ class Greedy {
     const double share = weight_ > 0.0 ? a_.penalty / weight_ : 0.0;
     for (int64_t c = 0; c < a_.directions; ++c) weights_[c] = static_cast<float>(share * drift_.sum()[c]);
     weights_[a_.directions] = -static_cast<float>(share * drift_.rest(0));
-    unmeasured_[pick] = kClosed;
-    measured_.remove(pick);
+    if (drift_.picks() > 1) return measured_.remove(pick);
+    const auto place = std::find(order_.begin(), order_.end(), pick) - order_.begin();
+    unmeasured_[place] = bound_[place] = kClosed;  // the first pick is not measured
   }
 
   const LinearCut& a_;
   const int64_t set_;
   const float* coordinates_;
-  const float* apart_;
   const double* first_;  // gains at the start
   PickSums picks_;
   Drift drift_;
-  std::vector<double> unmeasured_;  // gains at the start, -inf for rows measured since or picked
-  std::vector<double> bound_;       // upper bounds of the unmeasured when their chunk was bounded last
   std::vector<float> weights_;      // what a unit along every direction, and apart, takes off a bound,
   double weight_ = 0.0;             // divided by this
+  std::vector<int64_t> order_;      // rows by place
+  std::vector<double> unmeasured_;  // gains at the start, -inf for rows measured since or picked
+  std::vector<double> bound_;       // upper bounds of the unmeasured when their chunk was bounded last
+  std::vector<float> columns_;      // (chunks, directions + 1, kChunk) coordinates
   std::vector<Chunk> chunks_;
   std::vector<double> now_;  // upper bounds of the chunks
   MeasuredRows measured_;
   std::vector<Change> changes_;  // since every time
-  std::vector<int64_t> rivals_;  // unmeasured rows whose bounds reach the best
+  std::vector<size_t> rivals_;   // places of unmeasured rows whose bounds reach the best
   std::vector<size_t> stale_, fresh_;
 };
 

@@ -198,7 +198,7 @@ __global__ void __launch_bounds__(threads, 1) linear_cut_kernel(LinearCut args, 
 
   int64_t measured = 0;
   const int64_t budget = budget_of(args, set);
-  for (int64_t t = 0; t < budget && measured <= args.rows / 4; ++t) {
+  for (int64_t t = 0; t < budget && measured <= args.rows / 2; ++t) {
     measured += block_reduce<threads>(bound_gains<threads>(args, cut, set, t), Sum());
     const int64_t pick = best_row<threads>(args, cut, set);
     if (pick < 0) break;

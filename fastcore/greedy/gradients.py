@@ -20,11 +20,15 @@ from fastcore.greedy.directions import evenly_spaced, with_rest
 from fastcore.memory import tiles
 from fastcore.numerics import UNIT, product_error
 from fastcore.ops.facility_location_block import SAME, inner_products, similarity_of_products
+from fastcore.ops.factored_project import factored_project, factored_project_reference
+from fastcore.ops.factored_sum import factored_sum, factored_sum_reference
 from fastcore.ops.linear_cut import linear_cut
 from fastcore.similarity import METRICS, GradientSimilarity, Outside
 
 PICKS_A_PASS = 100
 LANDMARKS = 64
+DIRECTIONS = 24
+CACHE_BYTES = 1 << 19
 TRIANGLE = 512  # rows of a matrix that are made together
 
 
@@ -67,20 +71,25 @@ class GradientSets(FeatureSets):
 
     def _weighted_sum(self, weights: Tensor) -> Tensor:
         delta, h = self.factors
-        total = weights.new_zeros(len(h), delta.shape[2], h.shape[2] + 1)
+        if self._narrow():
+            return factored_sum(delta, h, weights)
+        total = weights.new_zeros(len(h), delta.shape[2], 1 + h.shape[2])
         for part in self._parts():
-            x = delta[:, part].double() * weights[:, part].unsqueeze(2)
-            total[:, :, 0] += x.sum(1)
-            total[:, :, 1:] += x.mT @ h[:, part].double()
+            total += factored_sum_reference(delta[:, part], h[:, part], weights[:, part])
         return total
 
     def _project(self, direction: Tensor) -> Tensor:
         delta, h = self.factors
-        out = torch.empty_like(self.scale)
-        for part in self._parts():
-            rows = torch.baddbmm(direction[:, None, :, 0], h[:, part].double(), direction[:, :, 1:].mT)
-            out[:, part] = rows.mul_(delta[:, part]).sum(2)
-        return out
+        if self._narrow():
+            return factored_project(delta, h, direction)
+        return torch.cat(
+            [factored_project_reference(delta[:, p], h[:, p], direction) for p in self._parts()], 1
+        )
+
+    def _narrow(self) -> bool:
+        """Whether a sum of gradients fits the cache of a processor; else products of matrices are faster."""
+        size = 8 * self.x.shape[2] * (1 + self.factors[1].shape[2])
+        return self.x.device.type == "cpu" and size <= CACHE_BYTES
 
     def _parts(self) -> Iterator[slice]:
         sets, n, classes = self.x.shape
@@ -288,4 +297,11 @@ class GradientCut(Cut):
         total = along.sum(2, keepdim=True)
         turn = total - total.norm(dim=1, keepdim=True) * eye[:, :1]
         along -= turn * ((2 / turn.square().sum(1, keepdim=True).clamp(min=1e-300)) * (turn.mT @ along))
+        # Of the others, those along which the rows differ most.
+        most = min(DIRECTIONS, along.shape[1]) - 1
+        principal = (
+            torch.linalg.eigh(along[:, 1:] @ along[:, 1:].mT).eigenvectors[:, :, -most:] if most else None
+        )
+        if principal is not None:
+            along = torch.cat([along[:, :1], principal.mT @ along[:, 1:]], 1)
         return with_rest(along, sets.norms * sets.scale.square(), 2 * UNIT)

@@ -132,6 +132,14 @@ def coordinates(features: Tensor, along: Tensor) -> Tensor:
     return features.new_empty(*along.shape[:2], features.shape[1])
 
 
+def factored_project(features: Tensor, second: Tensor, direction: Tensor) -> Tensor:
+    return direction.new_empty(features.shape[:2])
+
+
+def factored_sum(features: Tensor, second: Tensor, weights: Tensor) -> Tensor:
+    return weights.new_empty(len(features), features.shape[2], 1 + second.shape[2])
+
+
 def asymmetry(matrix: Tensor) -> Tensor:
     return matrix.new_empty(matrix.shape[0], dtype=torch.int64)
 
@@ -166,6 +174,8 @@ OPS = (
     coverage_gains,
     facility_location_block,
     coordinates,
+    factored_project,
+    factored_sum,
     asymmetry,
     facility_location_sparse,
     deepfool_step,

@@ -32,7 +32,7 @@ MUTATED = {
 
 CUDA = pytest.param("cuda", marks=pytest.mark.gpu)
 
-CPU_ONLY = ("asymmetry", "coordinates", "facility_location_sparse")
+CPU_ONLY = ("asymmetry", "coordinates", "factored_project", "factored_sum", "facility_location_sparse")
 Results = dict[str, Any]
 
 

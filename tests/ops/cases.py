@@ -27,7 +27,7 @@ from tests.ops.inputs import (
     squared_norms,
     weighted_sum,
 )
-from tests.ops.matrix_inputs import asymmetry, coordinates
+from tests.ops.matrix_inputs import asymmetry, coordinates, factored_project, factored_sum
 from tests.ops.pursuit_inputs import matching_pursuit
 
 SHAPES = ((1, 1, 1), (1, 1, 33), (3, 50, 33), (2, 257, 33), (2, 40, 257), (1, 1100, 5))  # sets, rows, width
@@ -103,6 +103,9 @@ def _cases() -> Iterator[Case]:
         yield from (
             case(coordinates, shape, kind, (1, 3, 16, 17, 40)[(i + j) % 5]) for j, shape in enumerate(SHAPES)
         )
+        for shape, width in zip(SHAPES, (1, 2, 7, 8, 40, 17), strict=True):
+            yield case(factored_project, shape, kind, width)
+            yield case(factored_sum, shape, kind, width)
     for i, rows in enumerate((1, 7, 8, 31, 515, 1030)):
         yield from (case(asymmetry, 1 + i % 3, rows, changes) for changes in (0, 1, 20))
     for kind in KINDS:

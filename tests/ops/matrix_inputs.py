@@ -26,3 +26,22 @@ def coordinates(
         "features": tensor(rows_of(rng, shape, kind), torch.float32),
         "along": tensor(along, torch.float32),
     }
+
+
+def _factors(rng: np.random.Generator, shape: tuple[int, int, int], kind: str, width: int) -> Arguments:
+    second = rows_of(rng, (*shape[:2], width), kind)
+    return {
+        "features": tensor(rows_of(rng, shape, kind), torch.float32),
+        "second": tensor(second, torch.float32),
+    }
+
+
+def factored_project(
+    rng: np.random.Generator, shape: tuple[int, int, int], kind: str, width: int
+) -> Arguments:
+    direction = rng.standard_normal((shape[0], shape[2], 1 + width))
+    return _factors(rng, shape, kind, width) | {"direction": tensor(direction)}
+
+
+def factored_sum(rng: np.random.Generator, shape: tuple[int, int, int], kind: str, width: int) -> Arguments:
+    return _factors(rng, shape, kind, width) | {"weights": tensor(rng.standard_normal(shape[:2]))}

@@ -66,6 +66,8 @@ FREE = {
     ("coordinates", "along"): 1,
     ("facility_location_block", "features"): 2,
     ("facility_location_block", "second"): 2,
+    ("factored_project", "second"): 2,
+    ("factored_sum", "second"): 2,
     ("linear_cut", "second"): 2,
     ("linear_cut", "coordinates"): 1,
     ("matching_pursuit", "h"): 2,

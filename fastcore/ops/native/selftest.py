@@ -116,6 +116,8 @@ def cases() -> dict[str, Case]:
             (5,),
         ),
         "coordinates": Case((features, features[:, :3].contiguous()), (0,)),
+        "factored_project": Case((features, features, uniform(SETS, WIDTH, WIDTH + 1)), (0,)),
+        "factored_sum": Case((features, features, uniform(SETS, ROWS)), (0,)),
         "asymmetry": Case((gram.triu().float(),), (0,)),
         "facility_location_sparse": Case(
             (torch.arange(BLOCK + 1) * ROWS, entries, similarity[0].float().flatten(), coverage[0], bounds[0])
