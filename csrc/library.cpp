@@ -49,6 +49,27 @@ namespace {
 
 // ---- where an op runs: run(arguments, a tensor on the device) ------------------------------------------
 
+#if defined(FASTCORE_CUDA) || defined(FASTCORE_SIMT)
+// What a launcher needs, with memory that is given back, in the order of the stream, when the call ends.
+class Launch {
+ public:
+  Launch(const Tensor& tensor, void* stream)
+      : queue{stream, [this, &tensor](int64_t bytes) {
+                held_.push_back(torch::stable::new_empty(tensor, {bytes}, ScalarType::Byte));
+#ifdef FASTCORE_SIMT
+                torch::stable::fill_(held_.back(), 0xFF);  // what nobody wrote is NaN
+#endif
+                return held_.back().data_ptr();
+              }} {
+  }
+
+  const cuda::Queue queue;
+
+ private:
+  std::vector<Tensor> held_;
+};
+#endif
+
 #ifndef FASTCORE_SIMT
 struct Cpu {
 #define FASTCORE_RUN(op, Args) \
@@ -70,7 +91,8 @@ struct Cuda {
 #define FASTCORE_RUN(op, Args)                                                                  \
   static void run(const Args& args, const Tensor& tensor) {                                     \
     const torch::stable::accelerator::DeviceGuard guard(tensor.get_device_index());             \
-    const int error = cuda::op(args, stream_of(tensor));                                        \
+    const Launch launch(tensor, stream_of(tensor));                                             \
+    const int error = cuda::op(args, launch.queue);                                             \
     Call(#op, tensor).check(error == 0, "CUDA error ", error, ": ", cudaGetErrorString(error)); \
   }
   FASTCORE_OPS(FASTCORE_RUN)
@@ -82,7 +104,8 @@ struct Cuda {
 struct Simt {
 #define FASTCORE_RUN(op, Args)                                                   \
   static void run(const Args& args, const Tensor& tensor) {                      \
-    const int error = cuda::op(args, nullptr);                                   \
+    const Launch launch(tensor, nullptr);                                        \
+    const int error = cuda::op(args, launch.queue);                              \
     Call(#op, tensor).check(error == 0, "the launch failed with error ", error); \
   }
   FASTCORE_OPS(FASTCORE_RUN)

@@ -3,17 +3,15 @@
 
 namespace fastcore::cuda {
 
-int herding(const Herding& args, void* stream_handle) {
+int herding(const Herding& args, const Queue& queue) {
   constexpr int kThreads = 256;
-  const cudaStream_t stream = as_stream(stream_handle);
+  const cudaStream_t stream = as_stream(queue);
   const int64_t tiles = args.sets * ceil_div(args.rows, kTileRows);
-  const Scratch tile_best(tiles * int64_t(sizeof(double)), stream);
-  if (tile_best.status() != 0) return tile_best.status();
+  double* const tile_best = scratch_of<double>(queue, tiles);
   for (int64_t t = 0; t < args.most; ++t) {
     FASTCORE_LAUNCH((herding_score_kernel<kThreads>), blocks_for(tiles), kThreads, stream, args, t,
-                    tile_best.doubles());
-    FASTCORE_LAUNCH((herding_choose_kernel<kThreads>), args.sets, kThreads, stream, args, t,
-                    tile_best.doubles());
+                    tile_best);
+    FASTCORE_LAUNCH((herding_choose_kernel<kThreads>), args.sets, kThreads, stream, args, t, tile_best);
   }
   return launch_status();
 }

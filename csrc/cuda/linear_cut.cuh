@@ -1,15 +1,15 @@
-// Lazy graph-cut picks over rows whose similarities are inner products: one block of threads a
-// ground set.
+// Lazy graph-cut picks over rows whose similarities are inner products: what a ground set keeps, and the
+// kernel with one block of threads a set. linear_cut_grid.cuh has the one for large sets.
 #pragma once
 #include "choice.cuh"
 
 namespace fastcore::cuda {
 
-// What one ground set needs besides its arguments, all in doubles.
+// What one ground set needs besides its arguments.
 struct CutScratch {
   double* first;        // (rows) gains at the start
-  double* bounds;       // (rows) upper bounds on the gains now, exact where measured now
-  double* when;         // (rows) picks made when the gain in `values` was measured
+  double* bounds;       // (rows) upper bounds on the gains now, exact where measured now; not on the grid
+  int32_t* when;        // (rows) picks made when the gain in `values` was measured
   double* sum;          // (width) of the scaled picks
   double* products;     // (most) of the newest pick with every earlier one
   double* squared;      // (most + 1) of the sum of the picks since every time: squared length,
@@ -17,19 +17,35 @@ struct CutScratch {
   double* drift_apart;  // (most + 1) length of the rest
 
   static __host__ __device__ int64_t doubles(const LinearCut& args) {
-    return 3 * args.rows + args.width + 4 * (args.most + 1);
+    return 2 * args.rows + ceil_div(args.rows, 2) + args.width + 4 * (args.most + 1);
   }
 
-  __device__ CutScratch(const LinearCut& args, double* start)
-      : first(start),
+  __device__ CutScratch(const LinearCut& args, double* scratch, int64_t set)
+      : first(scratch + set * doubles(args)),
         bounds(first + args.rows),
-        when(bounds + args.rows),
-        sum(when + args.rows),
+        when(reinterpret_cast<int32_t*>(bounds + args.rows)),
+        sum(bounds + args.rows + ceil_div(args.rows, 2)),
         products(sum + args.width),
         squared(products + args.most + 1),
         drift_along(squared + args.most + 1),
         drift_apart(drift_along + args.most + 1) {}
 };
+
+// Sets the part of the scratch that does not grow with the rows, by `count` threads of which this is one.
+__device__ inline void start_cut(const LinearCut& args, const CutScratch& cut, int64_t thread,
+                                 int64_t count) {
+  for (int64_t k = thread; k < args.width; k += count) cut.sum[k] = 0.0;
+  for (int64_t t = thread; t <= args.most; t += count) {
+    cut.squared[t] = cut.drift_along[t] = cut.drift_apart[t] = 0.0;
+  }
+}
+
+// An upper bound on the gain of a row now; the gain itself where it was measured now.
+__device__ inline double bound_gain(const LinearCut& args, const CutScratch& cut, int64_t set, int64_t row) {
+  const int64_t at = set * args.rows + row, time = cut.when[row];
+  const double taken = args.along[at] * cut.drift_along[time] - args.apart[at] * cut.drift_apart[time];
+  return args.values[at] - args.penalty * taken;
+}
 
 // The gain of a row now, by one warp.
 __device__ inline double measure_gain(const LinearCut& args, const CutScratch& cut, int64_t set,
@@ -45,13 +61,9 @@ __device__ inline double measure_gain(const LinearCut& args, const CutScratch& c
 template <int threads>
 __device__ int64_t bound_gains(const LinearCut& args, const CutScratch& cut, int64_t set, int64_t t) {
   double* values = args.values + set * args.rows;
-  const double* __restrict__ along = args.along + set * args.rows;
-  const double* __restrict__ apart = args.apart + set * args.rows;
   double highest = kClosed;
   for (int64_t b = threadIdx.x; b < args.rows; b += threads) {
-    const int64_t time = static_cast<int64_t>(cut.when[b]);
-    cut.bounds[b] =
-        values[b] - args.penalty * (along[b] * cut.drift_along[time] - apart[b] * cut.drift_apart[time]);
+    cut.bounds[b] = bound_gain(args, cut, set, b);
     highest = Max()(highest, cut.bounds[b]);
   }
   highest = block_reduce<threads>(highest, Max());
@@ -66,7 +78,7 @@ __device__ int64_t bound_gains(const LinearCut& args, const CutScratch& cut, int
   int64_t measured = 0;
   const auto record_gain = [&](int64_t row, double gain) {
     values[row] = cut.bounds[row] = gain;
-    cut.when[row] = static_cast<double>(t);
+    cut.when[row] = static_cast<int32_t>(t);
     ++measured;
   };
   if (warp_id() == 0 && cut.when[leader] < t) {
@@ -119,33 +131,28 @@ __device__ void add_pick(const LinearCut& args, const CutScratch& cut, int64_t s
     if (lane_id() == 0) cut.products[u] = scale[pick] * scale[other] * dot;
   }
   __syncthreads();
-  if (threadIdx.x == 0) {
+  for (int64_t time = threadIdx.x; time <= t; time += threads) {
     double cross = 0.0;  // product with the sum of the picks since `time`
-    for (int64_t time = t; time >= 0; --time) {
-      if (time < t) cross += cut.products[time];
-      cut.squared[time] += 2.0 * cross + cut.products[t];
-      cut.drift_along[time] += args.along[set * args.rows + pick];
-      // A little more than the square of the rest, for rounding.
-      const double rest = cut.squared[time] * (1 + 1e-9) - cut.drift_along[time] * cut.drift_along[time];
-      cut.drift_apart[time] = sqrt(Max()(0.0, rest));
-    }
-    args.values[set * args.rows + pick] = kClosed;
+    for (int64_t u = time; u < t; ++u) cross += cut.products[u];
+    cut.squared[time] += 2.0 * cross + cut.products[t];
+    cut.drift_along[time] += args.along[set * args.rows + pick];
+    // A little more than the square of the rest, for rounding.
+    const double rest = cut.squared[time] * (1 + 1e-9) - cut.drift_along[time] * cut.drift_along[time];
+    cut.drift_apart[time] = sqrt(Max()(0.0, rest));
   }
+  if (threadIdx.x == 0) args.values[set * args.rows + pick] = kClosed;
   __syncthreads();
 }
 
 template <int threads>
 __global__ void __launch_bounds__(threads, 1) linear_cut_kernel(LinearCut args, double* scratch) {
   const int64_t set = blockIdx.x;
-  const CutScratch cut(args, scratch + set * CutScratch::doubles(args));
+  const CutScratch cut(args, scratch, set);
   for (int64_t b = threadIdx.x; b < args.rows; b += threads) {
     cut.first[b] = args.values[set * args.rows + b];
-    cut.when[b] = 0.0;
+    cut.when[b] = 0;
   }
-  for (int64_t k = threadIdx.x; k < args.width; k += threads) cut.sum[k] = 0.0;
-  for (int64_t t = threadIdx.x; t <= args.most; t += threads) {
-    cut.squared[t] = cut.drift_along[t] = cut.drift_apart[t] = 0.0;
-  }
+  start_cut(args, cut, threadIdx.x, threads);
   __syncthreads();
 
   int64_t measured = 0;

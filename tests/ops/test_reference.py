@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.ops.backends import CUDA, Results, magnitude, run, run_reference, runs_on
-from tests.ops.cases import CASES
+from tests.ops.backends import CUDA, GRID, Results, magnitude, run, run_reference, runs_on
+from tests.ops.cases import CASES, Case
 from tests.ops.inputs import Arguments, products_of, similarity_of
 from tests.ops.pursuit_inputs import active_gram
 from tests.simt import build
@@ -39,6 +39,17 @@ def test_against_reference(number: int, backend: str) -> None:
         backend = f"simt-{OTHERS[number % len(OTHERS)]}"
     if not runs_on(case.op, backend):
         pytest.skip("this op is for the CPU only")
+    check(case, backend)
+
+
+@pytest.mark.parametrize("backend", [*(f"simt-{schedule}" for schedule in build.SCHEDULES), CUDA])
+@pytest.mark.parametrize("case", [case for case in CASES if case.op in GRID], ids=str)
+def test_the_grid_on_one_set(case: Case, backend: str) -> None:
+    """What large sets take, forced on small ones: several blocks, and several pieces of work for each."""
+    check(case, f"{backend}-grid")
+
+
+def check(case: Case, backend: str) -> None:
     arguments = case.arguments()
     actual, expected = run(case.op, arguments, backend), run_reference(case.op, arguments)
     if case.op == "facility_location_sparse":
