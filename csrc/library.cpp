@@ -280,14 +280,25 @@ std::tuple<Tensor, Tensor, Tensor> log_det_block(const Tensor& schur, Tensor piv
 }
 
 template <class Backend>
-std::tuple<Tensor, Tensor> herding(const Tensor& features, const Tensor& scale, const Tensor& norms,
-                                   const Tensor& mean, Tensor residual, Tensor taken, const Tensor& budgets,
-                                   const Tensor& floor, int64_t most) {
+std::tuple<Tensor, Tensor> herding(const Tensor& features, std::optional<Tensor> codes,
+                                   std::optional<Tensor> step, std::optional<Tensor> slack,
+                                   const Tensor& scale, const Tensor& norms, const Tensor& mean,
+                                   Tensor residual, Tensor taken, const Tensor& budgets, const Tensor& floor,
+                                   int64_t most) {
   const Call call("herding", features);
   const auto [sets, rows, width] = call.sizes<3>("features", features);
   call.check(0 <= most && most <= rows, "most must be between 0 and the ", rows, " rows, got ", most);
+  call.check((codes && step && slack) || !(codes || step || slack),
+             "codes, step and slack are all given, or none");
   Herding args{};
   BIND(features, sets, rows, width);
+  if (codes) {
+    call.check(width <= kMostCoded, "codes must be None for more than ", kMostCoded, " columns, got ", width);
+    args.code_width = (width + kCodeAlignment - 1) / kCodeAlignment * kCodeAlignment;
+    call.bind(args.codes, "codes", *codes, {sets, rows, args.code_width});
+    call.bind(args.step, "step", *step, {sets, rows});
+    call.bind(args.slack, "slack", *slack, {sets, rows});
+  }
   BIND(scale, sets, rows);
   BIND(norms, sets, rows);
   BIND(mean, sets, width);
@@ -471,8 +482,9 @@ FASTCORE_LIBRARY(FASTCORE_NAMESPACE, library) {
       "log_det_block(Tensor schur, Tensor(a!) pivots, Tensor row_ids, Tensor budgets, Tensor outside, "
       "Tensor outside_row, Tensor floor, int most) -> (Tensor, Tensor, Tensor)");
   library.def(
-      "herding(Tensor features, Tensor scale, Tensor norms, Tensor mean, Tensor(a!) residual, "
-      "Tensor(b!) taken, Tensor budgets, Tensor floor, int most) -> (Tensor, Tensor)");
+      "herding(Tensor features, Tensor? codes, Tensor? step, Tensor? slack, Tensor scale, Tensor norms, "
+      "Tensor mean, Tensor(a!) residual, Tensor(b!) taken, Tensor budgets, Tensor floor, int most) "
+      "-> (Tensor, Tensor)");
   library.def(
       "matching_pursuit(Tensor delta, Tensor h, Tensor target, Tensor limits, Tensor budgets, "
       "Tensor(a!) taken, Tensor(b!) correlations, Tensor(c!) columns, Tensor(d!) whitener, "

@@ -111,6 +111,16 @@ inline int __any_sync(unsigned mask, int vote) { return __ballot_sync(mask, vote
 inline int __all_sync(unsigned mask, int vote) { return __ballot_sync(mask, vote) == mask; }
 
 inline int __ffs(int bits) { return __builtin_ffs(bits); }
+struct alignas(16) int4 {
+  int x, y, z, w;
+};
+
+// The inner product of four signed bytes with four others, plus a number.
+inline int __dp4a(int a, int b, int sum) {
+  for (int byte = 0; byte < 32; byte += 8) sum += int(int8_t(a >> byte)) * int(int8_t(b >> byte));
+  return sum;
+}
+
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
 
 // One fiber runs at a time, so plain reads and writes are atomic.
