@@ -19,9 +19,9 @@ int launch_grid(const FacilityLocationBlock& args, double* lower, const Queue& q
   constexpr int kThreads = 256, kRounds = 16;
   constexpr int64_t kMostBlocks = 2048;
   const cudaStream_t stream = as_stream(queue);
-  const int64_t chunk_rows = std::clamp<int64_t>(grid_rows() / 16, kFiner * kLanes, 1024);
+  const int64_t chunk_rows = estimate_rows_of_chunk();
   const int64_t chunks = ceil_div(args.rows, chunk_rows), finer = ceil_div(args.rows, chunk_rows / kFiner);
-  const int64_t room = std::max(kWideBlock * chunks, kContenders * finer);
+  const int64_t room = std::max(std::min<int64_t>(args.block, kWideBlock) * chunks, kContenders * finer);
   const FacilityGrid grid{lower,
                           scratch_of<Progress>(queue, args.sets),
                           scratch_of<int64_t>(queue, args.sets * kWideBlock),

@@ -181,9 +181,7 @@ __global__ void __launch_bounds__(threads, 1)
     next_job<threads>(args, ground, progress, list);
     if (progress.job == Job::kEnd) break;
     const double gain = do_job<threads>(args, ground, progress, list);
-    const int64_t pick = list[0];
-    __syncthreads();
-    count_job<threads>(args, ground, progress, set, kWave, pick, gain);
+    count_job<threads>(args, ground, progress, set, kWave, list[0], gain);
   }
   if (threadIdx.x == 0) {
     args.evaluations[set * 2] = progress.estimates;

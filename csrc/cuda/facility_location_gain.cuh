@@ -2,6 +2,7 @@
 // columns, and exact gains from the features.
 #pragma once
 #include "choice.cuh"
+#include "coverage_gains.cuh"
 
 namespace fastcore::cuda {
 
@@ -49,34 +50,15 @@ __device__ inline double exact_similarity(const FacilityLocationBlock& args, con
   return args.metric == Metric::kEuclidean ? args.parameter - sqrt(squared) : exp(-args.parameter * squared);
 }
 
-struct Estimate {
-  double gain, active;  // the exact gain is within active * error of gain
-};
-
-// Estimates over some rows for several candidates, which share the reading of the coverage, by one warp.
+// Estimates over some rows for several candidates, by one warp: the exact gain is within active * error.
 template <int several>
 __device__ void estimate_rows(const FacilityLocationBlock& args, const Ground& ground,
                               const int64_t (&candidates)[several], int64_t first, int64_t stop,
                               Estimate (&estimates)[several]) {
   const float* similarity[several];
-  double gain[several] = {};
-  int active[several] = {};
 #pragma unroll
   for (int c = 0; c < several; ++c) similarity[c] = ground.similarity + candidates[c] * args.rows;
-#pragma unroll 4
-  for (int64_t i = first + lane_id(); i < stop; i += kLanes) {
-    const double covered = ground.coverage[i], reached = covered - args.error;
-#pragma unroll
-    for (int c = 0; c < several; ++c) {
-      const double found = similarity[c][i];
-      gain[c] += Max()(0.0, found - covered);
-      active[c] += found > reached;
-    }
-  }
-#pragma unroll
-  for (int c = 0; c < several; ++c) {
-    estimates[c] = {warp_reduce(gain[c], Sum()), static_cast<double>(warp_reduce(active[c], Sum()))};
-  }
+  estimate_rows(similarity, ground.coverage, args.error, first, stop, estimates);
 }
 
 // The exact gain of a candidate over some rows, by one warp; with `fold` its similarities also become part of

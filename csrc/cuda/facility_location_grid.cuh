@@ -64,25 +64,6 @@ __global__ void __launch_bounds__(threads)
   }
 }
 
-struct Add {
-  __device__ Estimate operator()(Estimate a, Estimate b) const {
-    return {a.gain + b.gain, a.active + b.active};
-  }
-};
-
-__device__ inline Estimate shuffle_xor(Estimate estimate, int offset) {
-  return {shuffle_xor(estimate.gain, offset), shuffle_xor(estimate.active, offset)};
-}
-
-// Adds up the parts that lie `step` apart from `part` on.
-__device__ inline Estimate add_parts(const Estimate* __restrict__ partial, int64_t part, int64_t count,
-                                     int64_t step) {
-  Estimate sum = {0.0, 0.0};
-#pragma unroll 8
-  for (int64_t i = part; i < count; i += step) sum = Add()(sum, partial[i]);
-  return sum;
-}
-
 template <int threads>
 __global__ void __launch_bounds__(threads, 1)
     facility_choose_kernel(FacilityLocationBlock args, FacilityGrid grid, bool start) {
@@ -110,9 +91,7 @@ __global__ void __launch_bounds__(threads, 1)
         if (threadIdx.x == 0) keep(args, ground, progress.job, list[e], found);
       }
     }
-    const int64_t pick = list[0];
-    __syncthreads();
-    count_job<threads>(args, ground, progress, set, kWave, pick, found.gain);
+    count_job<threads>(args, ground, progress, set, kWave, list[0], found.gain);
   }
   __syncthreads();
   progress.job = Job::kEnd;
