@@ -192,12 +192,20 @@ struct LogDetBlock {
 
 // ---- herding ------------------------------------------------------------------------------------
 
-// Herding over whole ground sets, one product of all rows with the residual per pick:
+// Herding over whole ground sets, again and again:
 //   score[i] = 2 * scale[i] * (features[i] . residual) - norms[i];  pick the best row not taken;
 //   residual[k] += mean[k] - scale[p] * features[p][k];   taken[p] = 1.
 // gains[t] is the score of the pick. norms are those of the scaled rows.
+//
+// Without codes a pick takes one product of all rows with the residual. With them, scale[i] * features[i] is
+// step[i] * codes[i] plus a rest of length slack[i] at most, and only the rows whose bounds
+//   2 * step[i] * (codes[i] . residual) - norms[i] +- 2 * slack[i] * |residual|
+// say that they may be the best are measured.
 struct Herding {
   const float* features;   // (sets, rows, width)
+  const int8_t* codes;     // (sets, rows, code_width) from -127 to 127, 0 beyond `width`; or nullptr
+  const double* step;      // (sets, rows) or nullptr
+  const double* slack;     // (sets, rows) or nullptr
   const double* scale;     // (sets, rows)
   const double* norms;     // (sets, rows)
   const double* mean;      // (sets, width)
@@ -208,8 +216,19 @@ struct Herding {
   double* scores;          // (sets, rows), scratch
   int64_t* picks;          // (sets, most), positions in the set
   double* gains;           // (sets, most)
-  int64_t sets, rows, width, most;
+  int64_t sets, rows, width, code_width, most;
 };
+
+// Codes of a row are a multiple of this many bytes, so that rows start where 16 bytes are read at once.
+constexpr int64_t kCodeAlignment = 16;
+constexpr int64_t kMostCoded = 65536;  // columns
+
+// The largest whole number that a number of the residual becomes: two digits of 8 bits, and products with
+// `width` codes that stay below 2^31.
+constexpr int64_t most_code(int64_t width) {
+  const int64_t fits = (int64_t(1) << 30) / (127 * width);
+  return fits < 16255 ? fits : 16255;
+}
 
 // ---- matching pursuit ---------------------------------------------------------------------------
 

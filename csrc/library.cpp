@@ -49,6 +49,27 @@ namespace {
 
 // ---- where an op runs: run(arguments, a tensor on the device) ------------------------------------------
 
+#if defined(FASTCORE_CUDA) || defined(FASTCORE_SIMT)
+// What a launcher needs, with memory that is given back, in the order of the stream, when the call ends.
+class Launch {
+ public:
+  Launch(const Tensor& tensor, void* stream)
+      : queue{stream, [this, &tensor](int64_t bytes) {
+                held_.push_back(torch::stable::new_empty(tensor, {bytes}, ScalarType::Byte));
+#ifdef FASTCORE_SIMT
+                torch::stable::fill_(held_.back(), 0xFF);  // what nobody wrote is NaN
+#endif
+                return held_.back().data_ptr();
+              }} {
+  }
+
+  const cuda::Queue queue;
+
+ private:
+  std::vector<Tensor> held_;
+};
+#endif
+
 #ifndef FASTCORE_SIMT
 struct Cpu {
 #define FASTCORE_RUN(op, Args) \
@@ -70,7 +91,8 @@ struct Cuda {
 #define FASTCORE_RUN(op, Args)                                                                  \
   static void run(const Args& args, const Tensor& tensor) {                                     \
     const torch::stable::accelerator::DeviceGuard guard(tensor.get_device_index());             \
-    const int error = cuda::op(args, stream_of(tensor));                                        \
+    const Launch launch(tensor, stream_of(tensor));                                             \
+    const int error = cuda::op(args, launch.queue);                                             \
     Call(#op, tensor).check(error == 0, "CUDA error ", error, ": ", cudaGetErrorString(error)); \
   }
   FASTCORE_OPS(FASTCORE_RUN)
@@ -82,7 +104,8 @@ struct Cuda {
 struct Simt {
 #define FASTCORE_RUN(op, Args)                                                   \
   static void run(const Args& args, const Tensor& tensor) {                      \
-    const int error = cuda::op(args, nullptr);                                   \
+    const Launch launch(tensor, nullptr);                                        \
+    const int error = cuda::op(args, launch.queue);                              \
     Call(#op, tensor).check(error == 0, "the launch failed with error ", error); \
   }
   FASTCORE_OPS(FASTCORE_RUN)
@@ -263,14 +286,25 @@ std::tuple<Tensor, Tensor, Tensor> log_det_block(const Tensor& schur, Tensor piv
 }
 
 template <class Backend>
-std::tuple<Tensor, Tensor> herding(const Tensor& features, const Tensor& scale, const Tensor& norms,
-                                   const Tensor& mean, Tensor residual, Tensor taken, const Tensor& budgets,
-                                   const Tensor& floor, int64_t most) {
+std::tuple<Tensor, Tensor> herding(const Tensor& features, std::optional<Tensor> codes,
+                                   std::optional<Tensor> step, std::optional<Tensor> slack,
+                                   const Tensor& scale, const Tensor& norms, const Tensor& mean,
+                                   Tensor residual, Tensor taken, const Tensor& budgets, const Tensor& floor,
+                                   int64_t most) {
   const Call call("herding", features);
   const auto [sets, rows, width] = call.sizes<3>("features", features);
   call.check(0 <= most && most <= rows, "most must be between 0 and the ", rows, " rows, got ", most);
+  call.check((codes && step && slack) || !(codes || step || slack),
+             "codes, step and slack are all given, or none");
   Herding args{};
   BIND(features, sets, rows, width);
+  if (codes) {
+    call.check(width <= kMostCoded, "codes must be None for more than ", kMostCoded, " columns, got ", width);
+    args.code_width = (width + kCodeAlignment - 1) / kCodeAlignment * kCodeAlignment;
+    call.bind(args.codes, "codes", *codes, {sets, rows, args.code_width});
+    call.bind(args.step, "step", *step, {sets, rows});
+    call.bind(args.slack, "slack", *slack, {sets, rows});
+  }
   BIND(scale, sets, rows);
   BIND(norms, sets, rows);
   BIND(mean, sets, width);
@@ -494,8 +528,9 @@ FASTCORE_LIBRARY(FASTCORE_NAMESPACE, library) {
       "log_det_block(Tensor schur, Tensor(a!) pivots, Tensor row_ids, Tensor budgets, Tensor outside, "
       "Tensor outside_row, Tensor floor, int most) -> (Tensor, Tensor, Tensor)");
   library.def(
-      "herding(Tensor features, Tensor scale, Tensor norms, Tensor mean, Tensor(a!) residual, "
-      "Tensor(b!) taken, Tensor budgets, Tensor floor, int most) -> (Tensor, Tensor)");
+      "herding(Tensor features, Tensor? codes, Tensor? step, Tensor? slack, Tensor scale, Tensor norms, "
+      "Tensor mean, Tensor(a!) residual, Tensor(b!) taken, Tensor budgets, Tensor floor, int most) "
+      "-> (Tensor, Tensor)");
   library.def(
       "matching_pursuit(Tensor delta, Tensor h, Tensor target, Tensor limits, Tensor budgets, "
       "Tensor(a!) taken, Tensor(b!) correlations, Tensor(c!) columns, Tensor(d!) whitener, "

@@ -12,7 +12,7 @@ from benchmarks.gpu import standins
 
 standins.install()
 
-from tests.ops.backends import CPU_ONLY, run  # noqa: E402
+from tests.ops.backends import CPU_ONLY, GRID, run  # noqa: E402
 from tests.ops.cases import CASES, Case  # noqa: E402
 
 NUMBERS = 40_000  # in the arguments of a case, at most: every access is checked
@@ -45,7 +45,8 @@ def main() -> int:
     for case in cases:
         if time.monotonic() > end:
             break
-        run(case.op, case.arguments(), backend)
+        for kind in (backend, f"{backend}-grid") if case.op in GRID else (backend,):
+            run(case.op, case.arguments(), kind)
         done[case.op] += 1
     missing = sorted({case.op for case in cases} - done.keys())
     print(f"RAN {done.total()} of {len(cases)} cases of {len(done)} ops", flush=True)

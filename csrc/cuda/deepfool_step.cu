@@ -3,9 +3,9 @@
 
 namespace fastcore::cuda {
 
-int deepfool_step(const DeepfoolStep& args, void* stream) {
+int deepfool_step(const DeepfoolStep& args, const Queue& queue) {
   constexpr int kThreads = 512;
-  FASTCORE_LAUNCH((deepfool_step_kernel<kThreads>), blocks_for(args.rows), kThreads, as_stream(stream), args);
+  FASTCORE_LAUNCH((deepfool_step_kernel<kThreads>), blocks_for(args.rows), kThreads, as_stream(queue), args);
   return launch_status();
 }
 

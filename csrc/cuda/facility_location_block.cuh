@@ -1,219 +1,191 @@
-// Exact lazy facility-location picks inside a block of candidates: one block of threads a ground
-// set.
+// Exact lazy facility-location picks inside a block of candidates: what happens next, and the kernel with one
+// block of threads a ground set. facility_location_grid.cuh has the one for large sets.
 //
 // bounds[j] and lower[j] enclose the gain of candidate j under the coverage of now:
 //   stale    lower is -inf, the bound is from an earlier coverage (gains only shrink)
 //   fresh    from the float column, `error` away for each row that can contribute
 //   exact    lower == bound; a bound of 0 is exact as it is, since gains are never negative
-// Thread t owns the candidates t, t + threads, ... and the same rows: it alone writes them.
+//
+// The greedy is a sequence of jobs over lists of candidates. One block of threads looks at all bounds and
+// says what the next job is; then the block itself does it, or the grid.
 #pragma once
-#include "choice.cuh"
+#include "facility_location_gain.cuh"
 
 namespace fastcore::cuda {
 
-// One ground set of the arguments.
-struct Ground {
-  const float* similarity;
-  const float* features;
-  const double* scale;
-  const double* norms;
-  const float* second;
-  const int64_t* positions;
-  const int64_t* row_ids;
-  double* coverage;
-  double* bounds;
-  double* lower;
-  double floor, outside;
-  int64_t outside_row;
-};
+enum class Job : int32_t { kEstimate, kExact, kFold, kEnd };
 
-__device__ inline Ground ground_of(const FacilityLocationBlock& args, double* lower, int64_t set) {
-  const bool precomputed = args.features == nullptr;
-  return {args.similarity + set * args.block * args.rows,
-          precomputed ? nullptr : args.features + set * args.rows * args.width,
-          precomputed ? nullptr : args.scale + set * args.rows,
-          precomputed ? nullptr : args.norms + set * args.rows,
-          args.second == nullptr ? nullptr : args.second + set * args.rows * args.second_width,
-          args.positions + set * args.block,
-          args.row_ids + set * args.block,
-          args.coverage + set * args.rows,
-          args.bounds + set * args.block,
-          lower + set * args.block,
-          args.floor[set],
-          args.outside[set],
-          args.outside_row[set]};
-}
+constexpr int kContenders = 16;  // candidates of an exact job, at most
 
-// The exact similarity of rows i and j from their inner product.
-__device__ inline double exact_similarity(const FacilityLocationBlock& args, const Ground& ground, int64_t i,
-                                          int64_t j, double dot) {
-  if (args.metric == Metric::kDot) return dot;
-  if (args.metric == Metric::kCosine) return 0.5 + 0.5 * dot * ground.scale[i] * ground.scale[j];
-  const double sum = ground.norms[i] + ground.norms[j];
-  double squared = sum - 2.0 * dot;
-  if (squared < kSame * sum) squared = 0.0;
-  return args.metric == Metric::kEuclidean ? args.parameter - sqrt(squared) : exp(-args.parameter * squared);
-}
-
-struct Estimate {
-  double gain, slack;  // the exact gain is within slack of gain
-};
-
-template <int threads>
-__device__ Estimate estimate_gain(const FacilityLocationBlock& args, const Ground& ground,
-                                  int64_t candidate) {
-  const float* __restrict__ similarity = ground.similarity + candidate * args.rows;
-  double gain = 0.0;
-  int64_t active = 0;
-  for (int64_t i = threadIdx.x; i < args.rows; i += threads) {
-    const double covered = ground.coverage[i];
-    gain += Max()(0.0, similarity[i] - covered);
-    active += similarity[i] > covered - args.error;
-  }
-  gain = block_reduce<threads>(gain, Sum());
-  const double count = static_cast<double>(block_reduce<threads>(active, Sum()));
-  return {gain, count * args.error};
-}
-
-// The exact gain of a candidate; with `fold` its similarities also become part of the coverage.
-// Each lane tests a row of its own, then the warp takes the inner products of the rows that passed
-// one after the other.
-template <int threads, bool fold>
-__device__ double exact_gain(const FacilityLocationBlock& args, const Ground& ground, int64_t candidate) {
-  const float* __restrict__ similarity = ground.similarity + candidate * args.rows;
-  const int64_t j = ground.positions[candidate];
-  double gain = 0.0;
-  for (int64_t first = warp_id() * kLanes; first < args.rows; first += threads) {
-    const int64_t i = first + lane_id();
-    const double covered = i < args.rows ? ground.coverage[i] : INFINITY;
-    const bool active = i < args.rows && similarity[i] > covered - args.error;
-    double exact = active ? similarity[i] : kClosed;
-    if (ground.features != nullptr) {
-      const float* __restrict__ y = ground.features + j * args.width;
-      const float* __restrict__ y2 = ground.second + j * args.second_width;
-      for (unsigned todo = __ballot_sync(kAllLanes, active); todo != 0; todo &= todo - 1) {
-        const int lane = __ffs(static_cast<int>(todo)) - 1;
-        const float* __restrict__ x = ground.features + (first + lane) * args.width;
-        double dot = warp_sum(args.width, [=](int64_t k) { return double(x[k]) * y[k]; });
-        if (ground.second != nullptr) {
-          const float* __restrict__ x2 = ground.second + (first + lane) * args.second_width;
-          dot *= 1.0 + warp_sum(args.second_width, [=](int64_t k) { return double(x2[k]) * y2[k]; });
-        }
-        if (lane_id() == lane) exact = exact_similarity(args, ground, i, j, dot);
-      }
-    }
-    if (exact > covered) {
-      gain += exact - covered;
-      if (fold) ground.coverage[i] = exact;
-    }
-  }
-  return block_reduce<threads>(gain, Sum());
-}
-
-// The largest exact gain, and the largest bound that is not exact with its candidate.
-struct Standing {
-  double exact, open;
-  int64_t candidate;
-};
-
-struct Lead {
-  __device__ Standing operator()(Standing a, Standing b) const {
-    const bool ahead = b.open > a.open || (b.open == a.open && b.candidate < a.candidate);
-    return {Max()(a.exact, b.exact), ahead ? b.open : a.open, ahead ? b.candidate : a.candidate};
-  }
-};
-
-__device__ inline Standing shuffle_xor(Standing standing, int offset) {
-  return {shuffle_xor(standing.exact, offset), shuffle_xor(standing.open, offset),
-          shuffle_xor(standing.candidate, offset)};
-}
-
-template <int threads>
-__device__ Standing standing_of(const Ground& ground, int64_t block) {
-  Standing standing = {kClosed, kClosed, kNoRow};
-  for (int64_t b = threadIdx.x; b < block; b += threads) {
-    const double bound = ground.bounds[b];
-    if (bound == kClosed) continue;
-    if (bound <= 0.0 || bound == ground.lower[b]) {
-      standing.exact = Max()(standing.exact, bound);
-    } else {
-      standing = Lead()(standing, Standing{kClosed, bound, b});
-    }
-  }
-  return block_reduce<threads>(standing, Lead());
-}
-
-template <int threads>
-__device__ double largest_other(const Ground& ground, int64_t block, int64_t candidate) {
-  double largest = kClosed;
-  for (int64_t b = threadIdx.x; b < block; b += threads) {
-    if (b != candidate) largest = Max()(largest, ground.bounds[b]);
-  }
-  return block_reduce<threads>(largest, Max());
-}
-
-struct Evaluations {
+// Where a set stands; the same in every thread.
+struct Progress {
+  Job job;
+  int32_t count;  // candidates of the job
+  int32_t wave;   // candidates of the next estimates, at most, but for ties
+  int64_t picks;
   int64_t estimates, exact;
 };
 
-// The next pick, or -1 where the pass ends.
+// Keeps what `chosen` threads have in the list, in any order. At most as many threads as the list has room
+// for.
 template <int threads>
-__device__ int64_t next_pick(const FacilityLocationBlock& args, const Ground& ground,
-                             Evaluations& evaluations) {
-  for (int64_t b = threadIdx.x; b < args.block; b += threads) ground.lower[b] = kClosed;
-  while (true) {
-    const Standing standing = standing_of<threads>(ground, args.block);
-    const double top = Max()(standing.exact, standing.open);
-    if (top == kClosed || top + tolerance_of(top, ground.floor) < ground.outside) return -1;
-
-    const double tolerance = tolerance_of(standing.exact, ground.floor);
-    if (standing.open < standing.exact - tolerance) {  // all that may be tied are exact
-      const Place place =
-          lowest_row<threads>(ground.bounds, ground.row_ids, args.block, standing.exact - tolerance);
-      const Choice choice = {standing.exact, tolerance, place.row, place.position, 0.0};
-      return choice.wins(ground.outside, ground.outside_row) ? place.position : -1;
-    }
-
-    const int64_t candidate = standing.candidate;
-    const bool owner = candidate % threads == threadIdx.x;
-    const double lower = ground.lower[candidate];
-    if (lower == kClosed) {
-      const Estimate estimate = estimate_gain<threads>(args, ground, candidate);
-      ++evaluations.estimates;
-      if (owner) {
-        ground.bounds[candidate] = estimate.gain + estimate.slack;
-        ground.lower[candidate] = estimate.gain - estimate.slack;
-      }
-      continue;
-    }
-    const double rest = Max()(largest_other<threads>(ground, args.block, candidate), ground.outside);
-    if (lower - tolerance_of(lower, ground.floor) > rest) return candidate;
-    const double gain = exact_gain<threads, false>(args, ground, candidate);
-    ++evaluations.exact;
-    if (owner) ground.bounds[candidate] = ground.lower[candidate] = gain;
+__device__ int32_t write_list(bool chosen, int64_t candidate, int64_t* list, int32_t room) {
+  FASTCORE_SHARED(int32_t, count, 1);
+  if (threadIdx.x == 0) count[0] = 0;
+  __syncthreads();
+  if (chosen) {
+    const int32_t place = atomicAdd(&count[0], 1);
+    if (place < room) list[place] = candidate;
   }
+  __syncthreads();
+  const int32_t listed = Min()(count[0], room);
+  __syncthreads();  // before the next list starts
+  return listed;
+}
+
+// The least value that at most `most` threads reach, or the largest of all where there are ties or no end.
+template <int threads>
+__device__ double cut_of(double value, double largest, int32_t most) {
+  double low = block_reduce<threads>(value == kClosed ? INFINITY : value, Min()), high = largest;
+  if (block_reduce<threads>(int32_t(value >= low), Sum()) <= most) return low;
+  for (int step = 0; step < 8 && low < high; ++step) {
+    const double middle = low + 0.5 * (high - low);
+    const bool few = block_reduce<threads>(int32_t(value >= middle), Sum()) <= most;
+    (few ? high : low) = middle;
+  }
+  return high;
+}
+
+// Chooses the next job from the bounds, which nobody may change at the same time.
+template <int threads>
+__device__ void next_job(const FacilityLocationBlock& args, const Ground& ground, Progress& progress,
+                         int64_t* list) {
+  double best = kClosed, top = kClosed;  // the largest lower bound, the largest bound
+  for (int64_t b = threadIdx.x; b < args.block; b += threads) {
+    const double bound = ground.bounds[b];
+    if (bound == kClosed) continue;
+    best = Max()(best, bound <= 0.0 ? bound : ground.lower[b]);
+    top = Max()(top, bound);
+  }
+  best = block_reduce<threads>(best, Max());
+  top = block_reduce<threads>(top, Max());
+  progress.job = Job::kEnd;
+  if (top == kClosed || top + tolerance_of(top, ground.floor) < ground.outside) return;
+
+  // The best of this thread among those that may be the pick: one that is stale, one that is not exact.
+  const double threshold = best - tolerance_of(best, ground.floor);
+  double stale = kClosed;
+  int64_t stale_at = -1, open_at = -1;
+  int32_t open = 0;
+  for (int64_t b = threadIdx.x; b < args.block; b += threads) {
+    const double bound = ground.bounds[b], lower = ground.lower[b];
+    if (bound < threshold || bound <= 0.0) continue;  // closed, beaten, or exact
+    if (lower == kClosed) {
+      if (bound > stale) stale = bound, stale_at = b;
+    } else if (lower < bound) {
+      ++open, open_at = b;
+    }
+  }
+  const double stalest = block_reduce<threads>(stale, Max());
+  if (stalest > kClosed) {
+    const double cut = cut_of<threads>(stale, stalest, progress.wave);
+    progress.job = Job::kEstimate;
+    progress.count = write_list<threads>(stale_at >= 0 && stale >= cut, stale_at, list, threads);
+    progress.wave = Min()(2 * progress.wave, threads);
+    return;
+  }
+  open = block_reduce<threads>(open, Sum());
+  if (open == 0) {  // all that may be tied are exact
+    const double tolerance = best - threshold;
+    const Place place = lowest_row<threads>(ground.bounds, ground.row_ids, args.block, threshold);
+    const Choice choice = {best, tolerance, place.row, place.position, 0.0};
+    if (!choice.wins(ground.outside, ground.outside_row)) return;
+    progress.job = Job::kFold;
+    progress.count = write_list<threads>(threadIdx.x == 0, place.position, list, 1);
+    return;
+  }
+  progress.job = Job::kExact;
+  progress.count = write_list<threads>(open_at >= 0, open_at, list, kContenders);
+  if (open > 1) return;
+  // A candidate that is ahead of all others by its lower bound needs no exact gain to be the pick.
+  const int64_t candidate = list[0];
+  double rest = ground.outside;
+  for (int64_t b = threadIdx.x; b < args.block; b += threads) {
+    if (b != candidate) rest = Max()(rest, ground.bounds[b]);
+  }
+  rest = block_reduce<threads>(rest, Max());
+  const double lower = ground.lower[candidate];
+  if (lower - tolerance_of(lower, ground.floor) > rest) progress.job = Job::kFold;
+}
+
+// Keeps what a job found about a candidate; by one thread.
+__device__ inline void keep(const FacilityLocationBlock& args, const Ground& ground, Job job,
+                            int64_t candidate, Estimate found) {
+  if (job == Job::kEstimate) {
+    const double slack = found.active * args.error;
+    ground.bounds[candidate] = Min()(ground.bounds[candidate], found.gain + slack);
+    ground.lower[candidate] = Min()(ground.bounds[candidate], found.gain - slack);
+  } else {
+    ground.bounds[candidate] = ground.lower[candidate] = job == Job::kFold ? kClosed : found.gain;
+  }
+}
+
+// Counts a job that is done, and after a pick forgets what is fresh. `gain` is that of the pick.
+template <int threads>
+__device__ void count_job(const FacilityLocationBlock& args, const Ground& ground, Progress& progress,
+                          int64_t set, int32_t wave, int64_t pick, double gain) {
+  (progress.job == Job::kEstimate ? progress.estimates : progress.exact) += progress.count;
+  if (progress.job != Job::kFold) return;
+  if (threadIdx.x == 0) record(args, set, progress.picks, pick, gain);
+  for (int64_t b = threadIdx.x; b < args.block; b += threads) ground.lower[b] = kClosed;
+  ++progress.picks;
+  progress.wave = wave;
+}
+
+// By one block of threads: a warp a candidate for estimates, the block for exact gains.
+template <int threads>
+__device__ double do_job(const FacilityLocationBlock& args, const Ground& ground, const Progress& progress,
+                         const int64_t* list) {
+  constexpr int kWarps = threads / kLanes;
+  double gain = 0.0;
+  if (progress.job == Job::kEstimate) {
+    for (int e = warp_id(); e < progress.count; e += kWarps) {
+      const int64_t candidates[1] = {list[e]};
+      Estimate estimates[1];
+      estimate_rows(args, ground, candidates, 0, args.rows, estimates);
+      if (lane_id() == 0) keep(args, ground, progress.job, candidates[0], estimates[0]);
+    }
+    return gain;
+  }
+  const bool fold = progress.job == Job::kFold;
+  for (int e = 0; e < progress.count; ++e) {
+    gain = exact_rows(args, ground, list[e], warp_id() * kLanes, args.rows, threads, fold);
+    gain = block_reduce<threads>(lane_id() == 0 ? gain : 0.0, Sum());
+    if (threadIdx.x == 0) keep(args, ground, progress.job, list[e], {gain, 0.0});
+  }
+  return gain;
 }
 
 template <int threads>
 __global__ void __launch_bounds__(threads, 1)
-    facility_location_block_kernel(FacilityLocationBlock args, double* lower) {
+    facility_location_block_kernel(FacilityLocationBlock args, double* lower, int64_t* lists) {
+  constexpr int32_t kWave = threads / kLanes;
   const int64_t set = blockIdx.x;
   const Ground ground = ground_of(args, lower, set);
-  Evaluations evaluations = {0, 0};
+  int64_t* const list = lists + set * threads;
+  for (int64_t b = threadIdx.x; b < args.block; b += threads) ground.lower[b] = kClosed;
+  Progress progress = {Job::kEnd, 0, kWave, 0, 0, 0};
   const int64_t budget = budget_of(args, set);
-  for (int64_t t = 0; t < budget; ++t) {
-    const int64_t pick = next_pick<threads>(args, ground, evaluations);
-    if (pick < 0) break;
-    const double gain = exact_gain<threads, true>(args, ground, pick);
-    ++evaluations.exact;
-    if (pick % threads == threadIdx.x) {
-      ground.bounds[pick] = kClosed;
-      record(args, set, t, pick, gain);
-    }
+  while (progress.picks < budget) {
+    __syncthreads();
+    next_job<threads>(args, ground, progress, list);
+    if (progress.job == Job::kEnd) break;
+    const double gain = do_job<threads>(args, ground, progress, list);
+    count_job<threads>(args, ground, progress, set, kWave, list[0], gain);
   }
   if (threadIdx.x == 0) {
-    args.evaluations[set * 2] = evaluations.estimates;
-    args.evaluations[set * 2 + 1] = evaluations.exact;
+    args.evaluations[set * 2] = progress.estimates;
+    args.evaluations[set * 2 + 1] = progress.exact;
   }
 }
 

@@ -17,8 +17,8 @@ void launch(const FarthestFirstBlock& args, cudaStream_t stream) {
 
 }  // namespace
 
-int farthest_first_block(const FarthestFirstBlock& args, void* stream) {
-  args.distances_double ? launch<double>(args, as_stream(stream)) : launch<float>(args, as_stream(stream));
+int farthest_first_block(const FarthestFirstBlock& args, const Queue& queue) {
+  args.distances_double ? launch<double>(args, as_stream(queue)) : launch<float>(args, as_stream(queue));
   return launch_status();
 }
 

@@ -17,8 +17,8 @@ void launch(const GraphCutBlock& args, cudaStream_t stream) {
 
 }  // namespace
 
-int graph_cut_block(const GraphCutBlock& args, void* stream) {
-  args.similarity_double ? launch<double>(args, as_stream(stream)) : launch<float>(args, as_stream(stream));
+int graph_cut_block(const GraphCutBlock& args, const Queue& queue) {
+  args.similarity_double ? launch<double>(args, as_stream(queue)) : launch<float>(args, as_stream(queue));
   return launch_status();
 }
 

@@ -1,20 +1,48 @@
-#include "herding.cuh"
+#include "herding_codes.cuh"
 #include "launch.h"
 
 namespace fastcore::cuda {
+namespace {
 
-int herding(const Herding& args, void* stream_handle) {
-  constexpr int kThreads = 256;
-  const cudaStream_t stream = as_stream(stream_handle);
+constexpr int kThreads = 256;
+
+void launch_codes(const Herding& args, const Queue& queue) {
+  constexpr int64_t kWarps = kThreads / kLanes;
+  const cudaStream_t stream = as_stream(queue);
+  const int64_t tiles = ceil_div(args.rows, kTileRows), codes_size = args.sets * args.code_width;
+  const HerdingCodes codes{
+      scratch_of<HerdingPass>(queue, args.sets),    scratch_of<int8_t>(queue, codes_size),
+      scratch_of<int8_t>(queue, codes_size),        scratch_of<double>(queue, args.sets * tiles),
+      scratch_of<double>(queue, args.sets * tiles), scratch_of<int64_t>(queue, args.sets * args.rows),
+      static_cast<double>(most_code(args.width))};
+  const unsigned tile_blocks = blocks_for(ceil_div(args.sets * tiles, kWarps));
+  const unsigned group_blocks = blocks_for(ceil_div(args.sets * ceil_div(tiles, kLanes), kWarps));
+  const unsigned list_blocks = blocks_for(args.sets * kMeasuring);
+  FASTCORE_LAUNCH((herding_start_kernel<kThreads>), args.sets, kThreads, stream, args, codes);
+  for (int64_t t = 0; t < args.most; ++t) {
+    FASTCORE_LAUNCH((herding_bound_kernel<kThreads>), tile_blocks, kThreads, stream, args, codes, t);
+    FASTCORE_LAUNCH((herding_lead_kernel<kWideBlock>), args.sets, kWideBlock, stream, args, codes, t);
+    FASTCORE_LAUNCH((herding_collect_kernel<kThreads>), group_blocks, kThreads, stream, args, codes, t);
+    FASTCORE_LAUNCH((herding_measure_kernel<kThreads>), list_blocks, kThreads, stream, args, codes, t);
+    FASTCORE_LAUNCH((herding_take_kernel<kThreads>), args.sets, kThreads, stream, args, codes, t);
+  }
+}
+
+void launch_rows(const Herding& args, const Queue& queue) {
+  const cudaStream_t stream = as_stream(queue);
   const int64_t tiles = args.sets * ceil_div(args.rows, kTileRows);
-  const Scratch tile_best(tiles * int64_t(sizeof(double)), stream);
-  if (tile_best.status() != 0) return tile_best.status();
+  double* const tile_best = scratch_of<double>(queue, tiles);
   for (int64_t t = 0; t < args.most; ++t) {
     FASTCORE_LAUNCH((herding_score_kernel<kThreads>), blocks_for(tiles), kThreads, stream, args, t,
-                    tile_best.doubles());
-    FASTCORE_LAUNCH((herding_choose_kernel<kThreads>), args.sets, kThreads, stream, args, t,
-                    tile_best.doubles());
+                    tile_best);
+    FASTCORE_LAUNCH((herding_choose_kernel<kThreads>), args.sets, kThreads, stream, args, t, tile_best);
   }
+}
+
+}  // namespace
+
+int herding(const Herding& args, const Queue& queue) {
+  args.codes == nullptr ? launch_rows(args, queue) : launch_codes(args, queue);
   return launch_status();
 }
 

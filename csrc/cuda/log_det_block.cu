@@ -11,9 +11,9 @@ void launch(const LogDetBlock& args, cudaStream_t stream) {
 
 }  // namespace
 
-int log_det_block(const LogDetBlock& args, void* stream) {
-  args.block <= kSmallBlock ? launch<kSmallThreads>(args, as_stream(stream))
-                            : launch<kLargeThreads>(args, as_stream(stream));
+int log_det_block(const LogDetBlock& args, const Queue& queue) {
+  args.block <= kSmallBlock ? launch<kSmallThreads>(args, as_stream(queue))
+                            : launch<kLargeThreads>(args, as_stream(queue));
   return launch_status();
 }
 

@@ -5,12 +5,12 @@ namespace fastcore::cuda {
 namespace {
 
 template <int threads>
-int launch(const MatchingPursuit& args, cudaStream_t stream) {
+int launch(const MatchingPursuit& args, const Queue& queue) {
+  const cudaStream_t stream = as_stream(queue);
   const int64_t numbers = args.sets * args.capacity;
-  const Scratch scratch((2 * numbers + 2 * args.sets) * int64_t(sizeof(double)), stream);
-  if (scratch.status() != 0) return scratch.status();
-  int64_t* places = reinterpret_cast<int64_t*>(scratch.doubles() + 2 * numbers);
-  const PursuitStep step{places, places + args.sets, scratch.doubles(), scratch.doubles() + numbers};
+  double* const values = scratch_of<double>(queue, 2 * numbers);
+  int64_t* const places = scratch_of<int64_t>(queue, 2 * args.sets);
+  const PursuitStep step{places, places + args.sets, values, values + numbers};
   const int64_t rows = args.sets * args.rows;
   for (int64_t t = 0; t < args.steps; ++t) {
     FASTCORE_LAUNCH((pursuit_choose_kernel<threads>), args.sets, threads, stream, args, step);
@@ -25,9 +25,8 @@ int launch(const MatchingPursuit& args, cudaStream_t stream) {
 
 }  // namespace
 
-int matching_pursuit(const MatchingPursuit& args, void* stream) {
-  return args.rows <= kSmallBlock ? launch<kSmallThreads>(args, as_stream(stream))
-                                  : launch<kLargeThreads>(args, as_stream(stream));
+int matching_pursuit(const MatchingPursuit& args, const Queue& queue) {
+  return args.rows <= kSmallBlock ? launch<kSmallThreads>(args, queue) : launch<kLargeThreads>(args, queue);
 }
 
 }  // namespace fastcore::cuda

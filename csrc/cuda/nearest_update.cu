@@ -14,14 +14,14 @@ void launch(const NearestUpdate& args, cudaStream_t stream) {
 
 }  // namespace
 
-int nearest_update(const NearestUpdate& args, void* stream) {
+int nearest_update(const NearestUpdate& args, const Queue& queue) {
   // As many lanes as there are picks to share, so that a warp reads whole lines.
   if (args.picks <= 2) {
-    launch<1>(args, as_stream(stream));
+    launch<1>(args, as_stream(queue));
   } else if (args.picks <= 16) {
-    launch<8>(args, as_stream(stream));
+    launch<8>(args, as_stream(queue));
   } else {
-    launch<kLanes>(args, as_stream(stream));
+    launch<kLanes>(args, as_stream(queue));
   }
   return launch_status();
 }

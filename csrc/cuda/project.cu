@@ -3,10 +3,10 @@
 
 namespace fastcore::cuda {
 
-int project(const Project& args, void* stream) {
+int project(const Project& args, const Queue& queue) {
   constexpr int kThreads = 256;
   const unsigned blocks = blocks_for(ceil_div(args.sets * args.rows, kThreads / kLanes));
-  FASTCORE_LAUNCH((project_kernel<kThreads>), blocks, kThreads, as_stream(stream), args);
+  FASTCORE_LAUNCH((project_kernel<kThreads>), blocks, kThreads, as_stream(queue), args);
   return launch_status();
 }
 

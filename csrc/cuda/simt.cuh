@@ -5,6 +5,9 @@
 #pragma once
 #include <algorithm>
 #include <cstdint>
+#include <cstdlib>
+
+#include "launch.h"
 
 #ifdef FASTCORE_SIMT
 #include "simt.h"
@@ -21,40 +24,39 @@ namespace fastcore::cuda {
 
 // Blocks for `items` pieces of work: kernels step by gridDim.x, so fewer are right as well. The
 // stand-in has a low limit, which puts the stepping to the test.
+//
+// kWideBlock: threads of the one block that chooses among the rows of a large set.
 #ifdef FASTCORE_SIMT
 constexpr int64_t kMaxBlocks = 5;
+constexpr int kWideBlock = 128;
 #else
 constexpr int64_t kMaxBlocks = 1 << 24;
+constexpr int kWideBlock = 1024;
 #endif
 
 inline unsigned blocks_for(int64_t items) { return static_cast<unsigned>(std::min(items, kMaxBlocks)); }
 
 __host__ __device__ constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-inline cudaStream_t as_stream(void* stream) { return static_cast<cudaStream_t>(stream); }
+inline cudaStream_t as_stream(const Queue& queue) { return static_cast<cudaStream_t>(queue.stream); }
+
+template <class T>
+T* scratch_of(const Queue& queue, int64_t count) {
+  return static_cast<T*>(queue.scratch(count * int64_t(sizeof(T))));
+}
 
 inline int launch_status() { return static_cast<int>(cudaGetLastError()); }
 
-// Device memory for the launches queued between its construction and its destruction. Taken and
-// given back in stream order, so nobody waits.
-class Scratch {
- public:
-  Scratch(int64_t bytes, cudaStream_t stream) : stream_(stream) {
-    status_ = cudaMallocAsync(&data_, static_cast<size_t>(bytes), stream);
-  }
-  ~Scratch() {
-    if (data_ != nullptr) cudaFreeAsync(data_, stream_);
-  }
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
+// Sets of more rows than this are each worked on by the whole grid, smaller ones by one block of threads.
+// $FASTCORE_GRID_ROWS is for tests, whose sets are small.
+inline int64_t grid_rows() {
+  const char* const rows = std::getenv("FASTCORE_GRID_ROWS");
+  return rows == nullptr ? 1 << 14 : std::atoll(rows);
+}
 
-  int status() const { return static_cast<int>(status_); }
-  double* doubles() const { return static_cast<double*>(data_); }
+// Many sets side by side fill the device with one block of threads each.
+constexpr int64_t kFewSets = 32;
 
- private:
-  cudaStream_t stream_;
-  cudaError_t status_;
-  void* data_ = nullptr;
-};
+inline bool on_grid(int64_t sets, int64_t rows) { return rows > grid_rows() && sets <= kFewSets; }
 
 }  // namespace fastcore::cuda

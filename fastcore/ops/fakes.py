@@ -83,6 +83,9 @@ def log_det_block(
 
 def herding(
     features: Tensor,
+    codes: Tensor | None,
+    step: Tensor | None,
+    slack: Tensor | None,
     scale: Tensor,
     norms: Tensor,
     mean: Tensor,

@@ -11,6 +11,9 @@ from fastcore.ops.choice import choose
 
 def herding(
     features: Tensor,
+    codes: Tensor | None,
+    step: Tensor | None,
+    slack: Tensor | None,
     scale: Tensor,
     norms: Tensor,
     mean: Tensor,
@@ -25,15 +28,21 @@ def herding(
     features (sets, rows, width) float32, each row times scale (sets, rows) float64; norms (sets, rows) float64
     squared norms of the scaled rows; mean and residual (sets, width) float64; taken (sets, rows) uint8.
     The score is 2 x.w - |x|^2. residual and taken are changed in place. Returns picks (sets, most) int64
-    positions, -1 after the budget of a set, and scores (sets, most) float64. Reads the features once a pick.
+    positions, -1 after the budget of a set, and scores (sets, most) float64. Reads the features once a pick; with
+    an 8-bit copy of them that copy, and the few rows that may be the best. codes (sets, rows, width rounded up to
+    a multiple of 16) int8, step and slack (sets, rows) float64, or None all three: a scaled row is step * codes
+    and a rest of length slack at most.
     """
     return implementation("herding", herding_reference, features)(
-        features, scale, norms, mean, residual, taken, budgets, floor, most
+        features, codes, step, slack, scale, norms, mean, residual, taken, budgets, floor, most
     )
 
 
 def herding_reference(
     features: Tensor,
+    codes: Tensor | None,
+    step: Tensor | None,
+    slack: Tensor | None,
     scale: Tensor,
     norms: Tensor,
     mean: Tensor,

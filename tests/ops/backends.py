@@ -32,7 +32,11 @@ MUTATED = {
 
 CUDA = pytest.param("cuda", marks=pytest.mark.gpu)
 
+GRID = ("linear_cut", "facility_location_block", "coverage_gains")
+"""The ops whose CUDA kernels work with the whole grid on one large set: "-grid" behind a backend asks for that."""
+
 CPU_ONLY = ("asymmetry", "coordinates", "factored_project", "factored_sum", "facility_location_sparse")
+
 Results = dict[str, Any]
 
 
@@ -72,7 +76,10 @@ def run(name: str, arguments: Arguments, backend: str) -> Results:
     device = "cuda" if kind == "cuda" else "cpu"
     mine = {key: _copy(value, device) for key, value in arguments.items()}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FASTCORE_SIMT_SCHEDULE", backend.partition("-")[2] or "forward")
+        asked = backend.split("-")[1:]
+        patch.setenv("FASTCORE_SIMT_SCHEDULE", next((word for word in asked if word != "grid"), "forward"))
+        if "grid" in asked:
+            patch.setenv("FASTCORE_GRID_ROWS", "0")
         with use_backend(kind):
             returned = op_of(name)(**mine)
     return collect(name, returned, mine)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from fastcore.numerics import product_error
-from tests.ops.backends import CUDA, Results, magnitude, run, run_reference, runs_on
-from tests.ops.cases import CASES
+from tests.ops.backends import CUDA, GRID, Results, magnitude, run, run_reference, runs_on
+from tests.ops.cases import CASES, Case
 from tests.ops.inputs import Arguments, products_of, similarity_of
 from tests.ops.pursuit_inputs import active_gram
 from tests.simt import build
@@ -40,6 +40,26 @@ def test_against_reference(number: int, backend: str) -> None:
         backend = f"simt-{OTHERS[number % len(OTHERS)]}"
     if not runs_on(case.op, backend):
         pytest.skip("this op is for the CPU only")
+    check(case, backend)
+
+
+GRID_CASES = [case for case in CASES if case.op in GRID]
+IN_TURN = {case.name: build.SCHEDULES[i % len(build.SCHEDULES)] for i, case in enumerate(GRID_CASES)}
+
+
+@pytest.mark.parametrize("backend", [*(f"simt-{schedule}" for schedule in build.SCHEDULES), CUDA])
+@pytest.mark.parametrize("case", GRID_CASES, ids=str)
+def test_the_grid_on_one_set(case: Case, backend: str) -> None:
+    """What large sets take, forced on small ones: several blocks, and several pieces of work for each."""
+    schedule = backend.partition("-")[2]
+    if schedule not in ("", IN_TURN[case.name]) and not any(
+        kind in case.name for kind in ("integer", "dupl")
+    ):
+        pytest.skip("the schedules take turns but for ties")
+    check(case, f"{backend}-grid")
+
+
+def check(case: Case, backend: str) -> None:
     arguments = case.arguments()
     actual, expected = run(case.op, arguments, backend), run_reference(case.op, arguments)
     if case.op == "facility_location_sparse":

@@ -165,16 +165,26 @@ inline bool settle_barrier(Block& block) {
   fail(message);
 }
 
+inline bool is_random(const std::string& schedule) { return schedule != "forward" && schedule != "reverse"; }
+
+inline std::mt19937 generator_of(const std::string& schedule) {
+  return std::mt19937(is_random(schedule) ? unsigned(std::stoul(schedule)) : 0u);
+}
+
+// The numbers up to `count` in the order of a schedule.
+inline std::vector<unsigned> in_order(unsigned count, const std::string& schedule) {
+  std::vector<unsigned> numbers(count);
+  for (unsigned i = 0; i < count; ++i) numbers[i] = schedule == "reverse" ? count - 1 - i : i;
+  std::mt19937 generator = generator_of(schedule);
+  if (is_random(schedule)) std::shuffle(numbers.begin(), numbers.end(), generator);
+  return numbers;
+}
+
 inline void run_block(Block& block, const std::string& schedule) {
-  std::vector<unsigned> warps(block.threads.x / kWarp), lanes(kWarp);
-  for (size_t i = 0; i < warps.size(); ++i) warps[i] = unsigned(i);
-  for (size_t i = 0; i < lanes.size(); ++i) lanes[i] = unsigned(i);
-  const bool random = schedule != "forward" && schedule != "reverse";
-  std::mt19937 generator(random ? unsigned(std::stoul(schedule)) : 0u);
-  if (schedule == "reverse") {
-    std::reverse(warps.begin(), warps.end());
-    std::reverse(lanes.begin(), lanes.end());
-  }
+  const bool random = is_random(schedule);
+  std::vector<unsigned> warps = in_order(block.threads.x / kWarp, schedule),
+                        lanes = in_order(kWarp, schedule);
+  std::mt19937 generator = generator_of(schedule);
   const auto run_warp = [&](unsigned warp) {
     bool ran = false;
     if (random) std::shuffle(lanes.begin(), lanes.end(), generator);

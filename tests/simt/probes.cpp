@@ -103,6 +103,10 @@ __global__ void unwritten_shared(double* out) {
 
 __global__ void order(double* out) { out[int(atomicAdd(&out[2 * kThreads - 1], 1.0))] = threadIdx.x; }
 
+__global__ void blocks(double* out) {
+  if (threadIdx.x == 0) out[int(atomicAdd(&out[2 * kThreads - 1], 1.0))] = blockIdx.x;
+}
+
 __global__ void shared_out_of_bounds(double* out) {
   FASTCORE_SHARED(double, values, kThreads);
   values[threadIdx.x + 1] = out[threadIdx.x];
@@ -132,6 +136,7 @@ int main(int, char** argv) {
       PROBE(atomics),
       PROBE(unwritten_shared),
       PROBE(order),
+      PROBE(blocks),
       PROBE(shared_out_of_bounds),
       PROBE(global_out_of_bounds),
 #undef PROBE

@@ -5,9 +5,10 @@
 // index out of bounds. So is scratch memory.
 //
 // FASTCORE_SIMT_SCHEDULE chooses who runs when:
-//   forward   (default) each warp as far as it can go, from the first to the last
-//   reverse   the same from the last warp and lane to the first
-//   <number>  warps and lanes in random order with that seed, a warp pausing at each of its operations
+//   forward   (default) each warp as far as it can go, from the first to the last, and so for blocks
+//   reverse   the same from the last block, warp and lane to the first
+//   <number>  blocks, warps and lanes in random order with that seed, a warp pausing at each of its
+//   operations
 // A kernel that lacks a barrier gives a wrong result under at least one of them. Errors of the memory model
 // beyond that, and speed, need a card.
 //
@@ -42,8 +43,9 @@ void launch(const char* kernel, int64_t blocks, int64_t threads, void (*function
     throw std::runtime_error(std::string(kernel) + ": invalid launch of " + std::to_string(blocks) +
                              " blocks of " + std::to_string(threads) + " threads");
   static thread_local std::unique_ptr<char[]> stacks(new char[1024 * kStackBytes]);
-  const char* const schedule = std::getenv("FASTCORE_SIMT_SCHEDULE");
-  for (unsigned b = 0; b < blocks; ++b) {
+  const char* const variable = std::getenv("FASTCORE_SIMT_SCHEDULE");
+  const std::string schedule = variable == nullptr ? "forward" : variable;
+  for (const unsigned b : in_order(unsigned(blocks), schedule)) {
     Block block;
     block.kernel = kernel;
     block.index = {b};
@@ -56,7 +58,7 @@ void launch(const char* kernel, int64_t blocks, int64_t threads, void (*function
       block.fibers[i].thread = {i};
       block.fibers[i].stack = stacks.get() + i * kStackBytes;
     }
-    run_block(block, schedule == nullptr ? "forward" : schedule);
+    run_block(block, schedule);
   }
 }
 
@@ -109,6 +111,16 @@ inline int __any_sync(unsigned mask, int vote) { return __ballot_sync(mask, vote
 inline int __all_sync(unsigned mask, int vote) { return __ballot_sync(mask, vote) == mask; }
 
 inline int __ffs(int bits) { return __builtin_ffs(bits); }
+struct alignas(16) int4 {
+  int x, y, z, w;
+};
+
+// The inner product of four signed bytes with four others, plus a number.
+inline int __dp4a(int a, int b, int sum) {
+  for (int byte = 0; byte < 32; byte += 8) sum += int(int8_t(a >> byte)) * int(int8_t(b >> byte));
+  return sum;
+}
+
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
 
 // One fiber runs at a time, so plain reads and writes are atomic.
@@ -134,11 +146,9 @@ T atomicCAS(T* place, T expected, T value) {
 using cudaStream_t = void*;
 using cudaError_t = int;
 inline cudaError_t cudaGetLastError() { return 0; }
-inline cudaError_t cudaMallocAsync(void** memory, size_t bytes, cudaStream_t) {
-  *memory = std::memset(new unsigned char[bytes], 0xFF, bytes);
-  return 0;
-}
-inline cudaError_t cudaFreeAsync(void* memory, cudaStream_t) {
-  delete[] static_cast<unsigned char*>(memory);
+inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return 0; }
+enum cudaMemcpyKind { cudaMemcpyDeviceToHost };
+inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t) {
+  std::memcpy(to, from, bytes);
   return 0;
 }

@@ -104,6 +104,13 @@ def test_schedules_run_threads_in_their_order() -> None:
     assert orders["1"] == values_of("order", "1")[:THREADS]  # the same seed, the same order
 
 
+def test_schedules_run_blocks_in_their_order() -> None:
+    assert values_of("blocks", "forward")[:2] == [0, 1]
+    assert values_of("blocks", "reverse")[:2] == [1, 0]
+    orders = {tuple(values_of("blocks", str(seed))[:2]) for seed in range(1, 9)}
+    assert orders == {(0, 1), (1, 0)}
+
+
 def has_sanitizer() -> bool:
     check = [*build.find_cxx(), "-fsanitize=address", "-x", "c++", "-", "-o", os.devnull]
     return (

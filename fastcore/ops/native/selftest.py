@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fastcore.ops.codes import encode
+
 SETS, ROWS, WIDTH, BLOCK, MOST = 2, 37, 19, 11, 5
 
 
@@ -77,6 +79,7 @@ def cases() -> dict[str, Case]:
         "herding": Case(
             (
                 features,
+                *encode(features, scale, ROWS),
                 scale,
                 torch.ones_like(norms),
                 (double * scale[..., None]).mean(1),
@@ -87,7 +90,7 @@ def cases() -> dict[str, Case]:
                 MOST,
             ),
             (0, 1),
-            (4, 5),
+            (7, 8),
         ),
         "matching_pursuit": Case(
             (
