@@ -10,9 +10,10 @@ namespace fastcore::cpu {
 namespace FASTCORE_ISA {
 namespace {
 
-constexpr int64_t kChunk = 128;    // rows that are bounded together,
-constexpr int64_t kGroup = 32;     // with sums of so many in registers
-constexpr int64_t kFetched = 256;  // numbers of a row; the processor reads on by itself
+constexpr int64_t kChunk = 128;           // rows that are bounded together,
+constexpr int64_t kGroup = 32;            // with sums of so many in registers
+constexpr int64_t kSumNumbers = 1 << 14;  // of a sum that is kept after every pick
+constexpr int64_t kFetched = 256;         // numbers of a row; the processor reads on by itself
 
 // What the rounding of a sum over the coordinates in float can add to a bound, for rows and sums of length 1.
 inline double rounding_of(const LinearCut& args) {
@@ -46,7 +47,8 @@ class PickSums {
         scale_(args.scale + set * args.rows),
         columns_(args.second == nullptr ? 1 : 1 + args.second_width),
         summed_(second_ == nullptr ||
-                2 * a_.width * columns_ <= a_.budgets[set] * (a_.width + a_.second_width)),
+                (a_.width * columns_ <= kSumNumbers &&
+                 2 * a_.width * columns_ <= a_.budgets[set] * (a_.width + a_.second_width))),
         numbers_(summed_ ? a_.width * columns_ : 0),
         sums_(numbers_, 0.0),
         squared_{0.0} {}
