@@ -1,0 +1,41 @@
+"""Features that lie on several ranks, as one ground set."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastcore.budget import Partition
+from fastcore.distributed.facility_location import facility_location
+from fastcore.distributed.graph_cut import ShardedCut
+from fastcore.distributed.herding import herding
+from fastcore.distributed.k_center import ShardedDistances
+from fastcore.distributed.shards import Shards
+from fastcore.greedy.batches import Batch
+from fastcore.greedy.picks import Picks
+from fastcore.greedy.sharded import ShardedView
+from fastcore.similarity import FeatureSimilarity
+
+
+class ShardedFeatures(ShardedView):
+    """The features of all ranks; `local` are those of this one, or one row of padding."""
+
+    def __init__(self, shards: Shards, local: FeatureSimilarity) -> None:
+        self.shards, self.local = shards, local
+        self.n, self.width = shards.n, local.width
+        self.metric, self.device = local.metric, local.device
+
+    def distances(self, batch: Batch) -> ShardedDistances:
+        """Distances to a growing coreset, for farthest-first traversal."""
+        return ShardedDistances(self.shards, self.local)
+
+    def cut(self, batch: Batch, lam: float) -> ShardedCut:
+        """Graph-cut gains."""
+        return ShardedCut(self.shards, self.local, lam)
+
+    def facility_location(self, partition: Partition, **settings: Any) -> Picks:
+        """The engine of facility location, with its settings."""
+        return facility_location(self.shards, self.local, partition, **settings)
+
+    def herding(self, partition: Partition, **settings: Any) -> Picks:
+        """The engine of herding, with its settings."""
+        return herding(self.shards, self.local, partition, **settings)

@@ -1,0 +1,27 @@
+"""Which rows a pass of farthest-first traversal picks among."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from fastcore.greedy.batches import top_block
+
+
+class Candidates:
+    """The rows of which a pass picks, by upper bounds on their distances."""
+
+    def block(self, wanted: int) -> int:
+        """Rows to take into one pass."""
+        return wanted
+
+    def upper(self) -> Tensor:
+        """(G, n) upper bounds on the distances, -inf for closed rows."""
+        raise NotImplementedError
+
+    def candidates(self, wanted: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Positions (G, B) of the block of the next pass, and the bound on the rest: see `top_block`."""
+        return top_block(self.upper(), self.block(wanted))
+
+    def rivals(self, bar: float, g: int) -> Tensor:
+        """Positions of the rows of set g whose bound reaches `bar`, ascending."""
+        return (self.upper()[g] >= bar).nonzero()[:, 0]

@@ -1,0 +1,51 @@
+"""One of several processes that select together: python worker.py OUT, with the variables that torchrun sets.
+
+Makes every selection of cases.py and every mistake of mistakes.py with its own shard, and writes what came of each.
+"""
+
+from __future__ import annotations
+
+import datetime
+import pickle
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import cases
+import mistakes
+
+import fastcore
+
+
+def main(out: Path) -> None:
+    dist.init_process_group("gloo", timeout=datetime.timedelta(seconds=120))
+    rank, size = dist.get_rank(), dist.get_world_size()
+    group, found = dist.group.WORLD, dict[str, Any]()
+    for name, case in cases.CASES.items():
+        data, settings = case.arguments()
+        edges = cases.bounds(case.shards, len(data), size)
+        start, stop = edges[rank], edges[rank + 1]
+        if isinstance(data, fastcore.Signals) and start == stop:
+            start, stop = 0, 1
+        if "labels" in settings:
+            settings["labels"] = settings["labels"][start:stop]
+        found[name] = attempt(case.method, cases.part(data, start, stop), case.k, group=group, **settings)
+    for name, mistake in mistakes.MISTAKES.items():
+        found[name] = attempt(group=group, **mistake(rank, size))
+    (out / f"{rank}.pickle").write_bytes(pickle.dumps(found))
+    dist.destroy_process_group()
+
+
+def attempt(*args: Any, **settings: Any) -> Any:
+    try:
+        return fastcore.select(*args, **settings)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
