@@ -20,7 +20,9 @@ from fastcore.ops.project import project
 from fastcore.ops.weighted_sum import weighted_sum
 from fastcore.similarity import FeatureSimilarity
 
-BLOCK = 256
+BLOCK, BLOCK_BYTES = 512, 1 << 30
+"""Candidates of a pass, fewer where their float64 similarities with the rows of a rank would take more than that."""
+
 FEWEST = 16
 """Candidates that are evaluated at once at least: one collective serves all of them."""
 
@@ -34,7 +36,7 @@ def facility_location(
     preselected: Tensor | None = None,
     stop_at: float | None = None,
     progress: Counter | None = None,
-    block: int = BLOCK,
+    block: int | None = None,
 ) -> Picks:
     """Picks the row that raises sum_i max_{j in S} s_ij most, again and again; negative s_ij count as 0.
 
@@ -46,6 +48,8 @@ def facility_location(
         state.add_external(preselected.to(view.device))
     elif preselected is not None:
         state.add_mask(row_mask(preselected, shards.n, view.device)[None])
+    if block is None:
+        block = max(64, min(BLOCK, BLOCK_BYTES // (8 * max(shards.counts))))
     state.start()
     covered = float(state.covered())
     # As everywhere: reached, but for rounding.
@@ -71,7 +75,7 @@ def facility_location(
             fresh = True
     made = torch.full((1, budget), -1, dtype=torch.int64, device="cpu")
     worth = torch.zeros(1, budget, dtype=torch.float64, device="cpu")
-    made[0, : len(rows)], worth[0, : len(rows)] = torch.tensor(rows), torch.tensor(gains).double()
+    made[0, : len(rows)], worth[0, : len(rows)] = torch.tensor(rows), torch.tensor(gains, dtype=torch.float64)
     return Picks(made, worth, info={"passes": passes, "evaluations": state.evaluations})
 
 
@@ -87,7 +91,7 @@ class ShardedCoverage(FeatureCoverage):
         self.shards, self.ranks = shards, shards.ranks
         super().__init__(view, shards.batch(view.device), 0)
         self.features = view
-        self.error = float(self.ranks.largest(torch.tensor(self.error, device=view.device)))
+        self.error = float(self.ranks.largest(self.floor.new_tensor(self.error)))
         self.floor = FLOOR * self.ranks.largest(self.diagonal.abs().amax(1))
         self.evaluations, self.stuck = 0, False
 

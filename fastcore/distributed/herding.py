@@ -52,7 +52,7 @@ def herding(
     rows = torch.empty(1, budget, dtype=torch.int64, device=view.device)
     gains = torch.empty(1, budget, dtype=torch.float64, device=view.device)
     for step in range(budget):
-        score = (2 * project(x, residual) - norms).masked_fill_(taken, -torch.inf)
+        score = (2 * scale * project(x, residual) - norms).masked_fill_(taken, -torch.inf)
         best = score.amax()
         mine = (score[0] >= best - (TIE * best.abs() + floor).nan_to_num(posinf=0.0)).byte().argmax()
         own = x[0, mine].double() * scale[0, mine]

@@ -49,7 +49,9 @@ def gradients(n: int = 120) -> fastcore.LastLayerGradients:
     """Gradients of 4 classes."""
     random = np.random.default_rng(9)
     delta = probabilities(n) - np.eye(4)[random.integers(0, 4, n)]
-    return fastcore.LastLayerGradients(delta.astype(np.float32), random.standard_normal((n, 6)).astype(np.float32))
+    return fastcore.LastLayerGradients(
+        delta.astype(np.float32), random.standard_normal((n, 6)).astype(np.float32)
+    )
 
 
 def signals(n: int = 120) -> fastcore.Signals:

@@ -95,3 +95,174 @@ def test_every_rank_returns_the_same(ranks, name):
             assert ours is None or ours.tobytes() == theirs.tobytes(), field
         assert first.info == other.info
         assert first.info["ranks"] == len(ranks)
+
+
+SAYS = {
+    "other method": (
+        "ValueError",
+        "method must be the same on all ranks, got k_center on rank 0 and herding on rank",
+    ),
+    "other k": ("ValueError", "k must be the same on all ranks, got 3 on rank 0 and 4 on rank"),
+    "fraction": ("ValueError", "k must be the same on all ranks, got 3 on rank 0 and None on rank"),
+    "other seed": ("ValueError", "seed must be the same on all ranks, got 0 on rank 0 and 1 on rank"),
+    "other start": ("ValueError", "start must be the same on all ranks, got random on rank 0 and 3 on rank"),
+    "other metric": (
+        "ValueError",
+        "metric must be the same on all ranks, got euclidean on rank 0 and cosine on",
+    ),
+    "other width": ("ValueError", "data must be the same on all ranks, got float32 of width 4 on rank 0 and"),
+    "other dtype": ("ValueError", "got float32 of width 4 on rank 0 and float64 of width 4 on rank"),
+    "labels on one": (
+        "ValueError",
+        "labels must be the same on all ranks, got none on rank 0 and given on rank",
+    ),
+    "kinds of labels": (
+        "ValueError",
+        "the kind of labels must be the same on all ranks, got str on rank 0 and int",
+    ),
+    "other preselected": (
+        "ValueError",
+        "preselected must be the same on all ranks, got None on rank 0 and an array",
+    ),
+    "nan": ("ValueError", "data must be finite in float32, got nan at row 7, column 0"),
+    "bad option": ("TypeError", "k_center does not take beta=0.5"),
+    "short labels": ("ValueError", "labels must have shape (30,), one label a row, got (29,)"),
+    "k too large": ("ValueError", "k must be between 1 and"),
+    "no rows": ("ValueError", "data must not be empty, got no row on any rank"),
+    "unknown method": ("ValueError", "unknown method 'kcenter': did you mean 'k_center'?"),
+    "bad start": ("ValueError", "start must be a row below"),
+    "whole log_det": (
+        "ValueError",
+        "log_det with metric='cosine' over one ground set cannot be spread over ranks",
+    ),
+    "whole rbf": (
+        "ValueError",
+        "graph_cut with metric='rbf' over one ground set cannot be spread over ranks",
+    ),
+    "whole cal": (
+        "ValueError",
+        "contextual_diversity over one ground set cannot be spread over ranks: pass labels=",
+    ),
+    "optimizer": (
+        "ValueError",
+        "graph_cut with metric='cosine' and optimizer='naive' over one ground set cannot",
+    ),
+    "sampled": (
+        "ValueError",
+        "optimizer='stochastic' draws rows set after set: it cannot be spread over ranks",
+    ),
+    "matrix": (
+        "ValueError",
+        "metric='precomputed' compares all rows with all: it cannot be spread over ranks",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", mistakes.MISTAKES)
+def test_a_mistake_is_an_error_on_every_rank(ranks, name):
+    kind, text = SAYS[name]
+    alone = name in ("nan", "bad option", "short labels")
+    for rank, found in enumerate(ranks):
+        assert isinstance(found[name], str), f"rank {rank} made a selection"
+        assert found[name].startswith(f"{kind}: ") and text in found[name], found[name]
+        assert "\n" not in found[name]
+        # Who did not make the mistake is told who did.
+        told = alone and rank < len(ranks) - 1
+        assert found[name].startswith(f"{kind}: rank {len(ranks) - 1}: ") == told
+
+
+def test_every_mistake_has_its_message():
+    assert list(SAYS) == list(mistakes.MISTAKES)
+
+
+FAILS = """
+import os, sys
+import numpy as np
+import fastcore
+from fastcore.distributed.shards import Shards
+
+rank, how = int(os.environ["RANK"]), sys.argv[1]
+rows, top, calls = np.random.default_rng(0).standard_normal((300, 4)).astype(np.float32), Shards.top, [0]
+
+def failing(*given):
+    calls[0] += 1
+    if rank == 1 and calls[0] == 3:
+        if how == "dies":
+            os._exit(3)
+        raise MemoryError("no room for the block")
+    return top(*given)
+
+Shards.top = failing
+for attempt in range(2):
+    try:
+        chosen = fastcore.select("k_center", rows, 200, group="world", start=0)
+        print("chosen", chosen.indices[:3].tolist())
+    except Exception as error:
+        print(type(error).__name__, error)
+    if how == "dies":
+        break
+"""
+
+
+def test_an_error_inside_an_engine_ends_all_ranks_and_spares_the_group(tmp_path):
+    (tmp_path / "fails.py").write_text(FAILS.replace("200, group", "590, group"))
+    first, second = start(2, [str(tmp_path / "fails.py"), "raises"])
+    rows = np.random.default_rng(0).standard_normal((300, 4)).astype(np.float32)
+    expected = fastcore.select("k_center", np.concatenate([rows, rows]), 590, start=0).indices[:3].tolist()
+    assert first.splitlines() == ["MemoryError rank 1: no room for the block", f"chosen {expected}"]
+    assert second.splitlines() == ["MemoryError no room for the block", f"chosen {expected}"]
+
+
+def test_a_rank_that_dies_is_an_error_on_the_others(tmp_path):
+    (tmp_path / "fails.py").write_text(FAILS.replace("200, group", "590, group"))
+    first, second = start(2, [str(tmp_path / "fails.py"), "dies"], fine=False)
+    assert first.startswith("RuntimeError rank 0 of 2 lost the others in ")
+    assert len(first.splitlines()) == 1 and second == ""
+
+
+WORLD = """
+import numpy as np
+import torch.distributed as dist
+import fastcore
+
+rank = int(__import__("os").environ["RANK"])
+rows = np.random.default_rng(0).standard_normal((100, 4)).astype(np.float32)
+mine = rows[:30] if rank == 0 else rows[30:]
+chosen = fastcore.select("k_center", mine, 10, group="world", fraction=None)
+alone = fastcore.select("k_center", rows, 10)
+print(chosen.indices.tolist() == alone.indices.tolist(), dist.get_backend(), chosen.info["ranks"])
+half = dist.new_group([1])
+if rank == 1:
+    print(fastcore.select("k_center", rows, 10, group=half).indices.tolist() == alone.indices.tolist())
+else:
+    try:
+        fastcore.select("k_center", rows, 10, group=half)
+    except TypeError as error:
+        print(error)
+"""
+
+
+def test_torchrun_needs_no_more_than_group_world(tmp_path):
+    (tmp_path / "world.py").write_text(WORLD)
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        "world.py",
+    ]
+    known = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=known, capture_output=True, text=True, timeout=SECONDS)
+    assert done.returncode == 0, done.stderr
+    no = "group must be None, 'world' or a torch.distributed process group, got a group that this rank is not in"
+    assert sorted(done.stdout.splitlines()) == sorted(["True gloo 2"] * 2 + ["True", no])
+
+
+def test_a_world_of_one_is_told_how_to_start(monkeypatch):
+    for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ValueError, match="group='world' needs torch.distributed: start with torchrun"):
+        fastcore.select("k_center", np.eye(3), 2, group="world")
+    with pytest.raises(TypeError, match="group must be None, 'world' or .* got 'all'"):
+        fastcore.select("k_center", np.eye(3), 2, group="all")
