@@ -28,7 +28,7 @@ class Classes:
         self.shards, self.whole = shards, partition
         ranks = shards.ranks
         self.owners = _owners(partition.sizes, ranks.size)
-        owner = torch.empty(shards.n, dtype=torch.int64, device="cpu")
+        self.owner_of_row = owner = torch.empty(shards.n, dtype=torch.int64, device="cpu")
         codes = torch.empty_like(owner)
         owner[partition.rows] = self.owners[partition.membership]
         codes[partition.rows] = partition.membership
@@ -65,7 +65,7 @@ class Classes:
             return None
         return torch.searchsorted(self.rows, rows[mine])
 
-    def gather(self, picks: Picks | None, weighted: bool) -> Picks:
+    def gather(self, picks: Picks | None, weighted: bool, preselected: Tensor | None) -> Picks:
         """The picks of all ranks, under global row numbers; None where this rank has none to make."""
         ranks, sets = self.shards.ranks, self.whole.sets
         most = int(self.whole.budgets.max())
@@ -89,6 +89,14 @@ class Classes:
             share = torch.zeros_like(share).index_add_(0, self.owners, rows.double()) / rows.sum()
             out.weights = every[:, 2] * share[self.owners].unsqueeze(1)
         out.info = _merged(infos, self.owners, share)
+        if any("preselected_weights" in (info or {}) for info in infos):
+            assert preselected is not None
+            given = torch.zeros(len(preselected), dtype=torch.float64, device="cpu")
+            for rank, info in enumerate(infos):
+                own = self.owner_of_row[preselected] == rank
+                if info and bool(own.any()):
+                    given[own] = torch.tensor(info["preselected_weights"], dtype=torch.float64, device="cpu")
+            out.info["preselected_weights"] = given.tolist()
         return out
 
 
@@ -117,7 +125,7 @@ def _merged(infos: list[dict[str, Any] | None], owners: Tensor, share: Tensor) -
             merged[name] = all(values)
         elif isinstance(values[0], int):
             merged[name] = sum(values)
-        elif isinstance(values[0], list) and len(values[0]) == len(owners):
+        elif name != "preselected_weights" and isinstance(values[0], list):
             merged[name] = []
             for c, rank in enumerate(owners.tolist()):
                 value = (infos[rank] or {}).get(name, [0.0] * len(owners))[c]

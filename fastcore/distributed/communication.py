@@ -11,9 +11,13 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any, ParamSpec, TypeVar
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+_HEAD, _SHORT = 16, 4080
+"""Bytes of a letter: its head, the length of the text and whether the rank is well, and what fits beside it."""
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
@@ -80,8 +84,9 @@ def _stop() -> None:
 class Ranks:
     """Collectives of one group. Every rank calls the same ones in the same order.
 
-    Before each of them all ranks say whether they are well, so that an error between two collectives ends the
-    work of all ranks, and leaves the group fit for use. Results are the same bits on every rank.
+    Each of them starts with a letter of one size from every rank to every rank, which says whether the rank is
+    well and holds what is short: so an error between two collectives ends the work of all ranks and leaves the
+    group fit for use. Results are the same bits on every rank.
 
     Attributes:
         rank: number of this process in the group.
@@ -91,10 +96,10 @@ class Ranks:
     def __init__(self, group: dist.ProcessGroup) -> None:
         self.group = group
         self.rank, self.size = dist.get_rank(group), dist.get_world_size(group)
-        served = {part.partition(":")[0] for part in str(dist.get_backend_config(group)).split(",")}
-        self._served = served
+        # "cpu:gloo,cuda:nccl"
+        self._served = {part.partition(":")[0] for part in str(dist.get_backend_config(group)).split(",")}
         cpu = torch.device("cpu")
-        self._messages = cpu if "cpu" in served else torch.device("cuda", torch.cuda.current_device())
+        self._letters = cpu if "cpu" in self._served else torch.device("cuda", torch.cuda.current_device())
         self._over = False
 
     @contextlib.contextmanager
@@ -105,16 +110,16 @@ class Ranks:
         """
         try:
             yield
-            self._check()
+            self._send(b"")
         except Exception as error:
             if not self._over:
-                self._tell(f"{type(error).__name__}: {error}", well=False)
+                text = f"{type(error).__name__}: {error}".encode()[:_SHORT]
+                self._send(text, well=False)
             raise
 
     def exchange(self, value: Any) -> list[Any]:
         """A small value of every rank, by rank: what JSON can hold."""
-        self._check()
-        return [json.loads(text) for text in self._texts(json.dumps(value))]
+        return [json.loads(text) for text in self._send(json.dumps(value).encode())]
 
     def agree(self, values: dict[str, str | None]) -> None:
         """Raises ValueError, on all ranks, where two ranks have other values for a name; None is no opinion."""
@@ -138,8 +143,13 @@ class Ranks:
 
     def gather(self, values: Tensor) -> Tensor:
         """(ranks, ...) values of every rank, which have one shape."""
-        self._check()
-        return self._gather(values)
+        if values.nbytes > _SHORT:
+            self._send(b"")
+            return self._gather(values)
+        sent = self._send(values.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        joined = torch.frombuffer(bytearray(b"".join(sent)) or bytearray(1), dtype=torch.uint8)
+        joined = joined[: self.size * values.nbytes]
+        return joined.view(values.dtype).view(self.size, *values.shape).to(values.device)
 
     def gather_rows(self, values: Tensor, counts: list[int]) -> Tensor:
         """(sum, ...) values (count, ...) of every rank one after the other; counts are those of all ranks."""
@@ -164,55 +174,53 @@ class Ranks:
 
     def unite(self, values: Tensor) -> Tensor:
         """The sum over all ranks where at most one rank has another value than 0: exact, in any order."""
-        self._check()
+        if values.nbytes <= _SHORT:
+            return self.sum(values)
+        self._send(b"")
         moved = self._to_group(values).clone()
         self._call(dist.all_reduce, moved)
         return moved.to(values.device)
 
     def from_rank(self, source: int, values: Tensor) -> Tensor:
         """The values of one rank, on all; on the others `values` gives shape, dtype and device."""
-        self._check()
+        if values.nbytes <= _SHORT:
+            return self.gather(values)[source]
+        self._send(b"")
         moved = self._to_group(values).clone()
         self._call(dist.broadcast, moved, src=dist.get_global_rank(self.group, source))
         return moved.to(values.device)
 
     def move(self, values: Tensor, sent: list[int], received: list[int]) -> Tensor:
         """Sends the first sent[0] values to rank 0, the next sent[1] to rank 1, and returns what comes in."""
-        self._check()
+        self._send(b"")
         given = self._to_group(values)
         taken = given.new_empty(sum(received), *given.shape[1:])
         self._call(dist.all_to_all_single, taken, given, received, sent)
         return taken.to(values.device)
 
-    def _check(self) -> None:
-        """Raises where a rank has failed."""
-        failed = torch.zeros(1, dtype=torch.int32, device=self._messages)
-        self._call(dist.all_reduce, failed, op=dist.ReduceOp.MAX)
-        if int(failed):
-            self._tell("", well=True)
-
-    def _tell(self, text: str, well: bool) -> None:
-        """Tells all ranks how this one failed, or learns, where it is well, how others did, and raises that."""
-        if not well:
-            failed = torch.ones(1, dtype=torch.int32, device=self._messages)
-            self._call(dist.all_reduce, failed, op=dist.ReduceOp.MAX)
-        texts = self._texts(text)
-        self._over = True
-        if well:
-            rank, text = next((rank, text) for rank, text in enumerate(texts) if text)
-            name, _, message = text.partition(": ")
-            kind = getattr(builtins, name, RuntimeError)
-            kind = kind if kind in (ValueError, TypeError, MemoryError, NotImplementedError) else RuntimeError
-            raise kind(f"rank {rank}: {message if kind is not RuntimeError else text}")
-
-    def _texts(self, text: str) -> list[str]:
-        code = torch.frombuffer(bytearray(text.encode()) or bytearray(1), dtype=torch.uint8)
-        length = torch.tensor([len(text.encode())])
-        lengths = [int(count) for count in self._gather(length)]
-        padded = torch.zeros(max(1, *lengths), dtype=torch.uint8)
-        padded[: lengths[self.rank]] = code[: lengths[self.rank]]
-        parts = self._gather(padded)
-        return [bytes(part[:count].tolist()).decode() for part, count in zip(parts, lengths, strict=True)]
+    def _send(self, text: bytes, well: bool = True) -> list[bytes]:
+        """What every rank sends, by rank. Raises where one of the others is not well and this one is."""
+        letter = np.zeros(_HEAD + _SHORT, np.uint8)
+        letter[:_HEAD].view(np.int64)[:] = len(text), well
+        letter[_HEAD : _HEAD + len(text)] = np.frombuffer(text[:_SHORT], np.uint8)
+        letters = self._gather(torch.from_numpy(letter).to(self._letters)).cpu().numpy()
+        heads = letters[:, :_HEAD].copy().view(np.int64)
+        texts = [
+            each[_HEAD : _HEAD + length].tobytes() for each, length in zip(letters, heads[:, 0], strict=True)
+        ]
+        if not heads[:, 1].all():
+            self._over = True
+            if well:
+                rank = int(heads[:, 1].argmin())
+                raise _error_of(rank, texts[rank].decode(errors="replace"))
+            return texts
+        longest = int(heads[:, 0].max())
+        if longest > _SHORT:
+            padded = np.zeros(longest, np.uint8)
+            padded[: len(text)] = np.frombuffer(text, np.uint8)
+            long = self._gather(torch.from_numpy(padded).to(self._letters)).cpu().numpy()
+            texts = [each[:length].tobytes() for each, length in zip(long, heads[:, 0], strict=True)]
+        return texts
 
     def _gather(self, values: Tensor) -> Tensor:
         given = self._to_group(values)
@@ -221,10 +229,8 @@ class Ranks:
         return torch.stack(parts).to(values.device)
 
     def _to_group(self, values: Tensor) -> Tensor:
-        device = values.device if values.device.type in self._served else self._messages
-        if values.device.type == "cuda" and "cuda" not in self._served:
-            device = torch.device("cpu")
-        return values.to(device).contiguous()
+        served = values.device.type in self._served
+        return values.to(values.device if served else self._letters).contiguous()
 
     def _call(self, collective: Callable[..., Any], *args: Any, **settings: Any) -> None:
         try:
@@ -235,3 +241,13 @@ class Ranks:
             raise RuntimeError(
                 f"rank {self.rank} of {self.size} lost the others in {collective.__name__}: {reason}"
             ) from error
+
+
+def _error_of(rank: int, text: str) -> Exception:
+    """The error of another rank, "Kind: message"."""
+    name, _, message = text.partition(": ")
+    kind: Any = getattr(builtins, name, None)
+    if kind in (ValueError, TypeError, MemoryError, NotImplementedError):
+        error: Exception = kind(f"rank {rank}: {message}")
+        return error
+    return RuntimeError(f"rank {rank}: {text}")

@@ -21,7 +21,7 @@ from fastcore.ops.weighted_sum import weighted_sum
 from fastcore.similarity import FeatureSimilarity
 
 BLOCK, BLOCK_BYTES = 512, 1 << 30
-"""Candidates of a pass, fewer where their float64 similarities with the rows of a rank would take more than that."""
+"""Candidates of a pass; fewer where their float64 similarities with the rows of a rank would take more bytes."""
 
 FEWEST = 16
 """Candidates that are evaluated at once at least: one collective serves all of them."""

@@ -38,6 +38,10 @@ class ShardedSource(Source):
     def __init__(
         self, ranks: Ranks, method: Method, data: Any, metric: str | None, device: Any, signal: str | None
     ) -> None:
+        if metric == "precomputed":
+            raise ValueError(
+                "metric='precomputed' compares all rows with all: it cannot be spread over ranks"
+            )
         self.ranks = ranks
         count, padded = _padded(method, data)
         super().__init__(method, padded, metric, device, signal)
@@ -154,7 +158,7 @@ class ShardedSource(Source):
             counts = torch.bincount(classes.owners, partition.sizes.double(), self.ranks.size).long().tolist()
             places = self.ranks.gather_rows(classes.rows, counts)
             return self._ranked(scores, counts, partition, context, options, places)
-        return classes.gather(picks, method.weights == "own")
+        return classes.gather(picks, method.weights == "own", context.preselected)
 
     def _ranked(
         self,

@@ -1,6 +1,6 @@
 """One of several processes that select together: python worker.py OUT, with the variables that torchrun sets.
 
-Makes every selection of cases.py and every mistake of mistakes.py with its own shard, and writes what came of each.
+Makes every selection of cases.py and every mistake of mistakes.py with its own shard, and writes what came of it.
 """
 
 from __future__ import annotations
