@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import pickle
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +25,23 @@ ROOT = HERE.parent.parent
 SECONDS = 240
 
 
-@pytest.fixture(scope="session", params=[2, 3], ids=["2 ranks", "3 ranks"])
-def ranks(request, tmp_path_factory) -> list[dict[str, Any]]:
-    """What every rank returned, by rank: one run serves all tests."""
+RUNS = [(2, name) for name in CASES] + [(3, name) for name in list(CASES)[::3]]
+ERRORS = [(size, name) for size in (2, 3) for name in mistakes.MISTAKES]
+
+
+@pytest.fixture(scope="session")
+def results(tmp_path_factory) -> Callable[[int], list[dict[str, Any]]]:
+    """What every rank of so many returned, by rank: one run serves all tests."""
     # A native build, where there is none yet, is not part of the time that the processes have.
     fastcore.select("k_center", torch.ones(2, 1), 1)
-    out = tmp_path_factory.mktemp("ranks")
-    start(request.param, [str(HERE / "worker.py"), str(out)])
-    return [pickle.loads((out / f"{rank}.pickle").read_bytes()) for rank in range(request.param)]
+
+    @functools.cache
+    def run(size: int) -> list[dict[str, Any]]:
+        out = tmp_path_factory.mktemp("ranks")
+        start(size, [str(HERE / "worker.py"), str(out), *(name for ranks, name in RUNS if ranks == size)])
+        return [pickle.loads((out / f"{rank}.pickle").read_bytes()) for rank in range(size)]
+
+    return run
 
 
 def start(size: int, command: list[str], fine: bool = True) -> list[str]:
@@ -65,9 +76,9 @@ def alone(case: Case) -> fastcore.Selection:
     return fastcore.select(case.method, data, case.k, **settings)
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_picks_are_those_of_one_process(ranks, name):
-    expected, given = alone(CASES[name]), ranks[0][name]
+@pytest.mark.parametrize(("size", "name"), RUNS)
+def test_picks_are_those_of_one_process(results, size, name):
+    expected, given = alone(CASES[name]), results(size)[0][name]
     assert isinstance(given, fastcore.Selection), given
     assert given.indices.tolist() == expected.indices.tolist()
     assert given.indices.dtype == np.int64
@@ -85,16 +96,16 @@ def test_picks_are_those_of_one_process(ranks, name):
         assert given.assignments().tolist() == expected.assignments().tolist()
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_every_rank_returns_the_same(ranks, name):
-    first, *others = (rank[name] for rank in ranks)
+@pytest.mark.parametrize(("size", "name"), RUNS)
+def test_every_rank_returns_the_same(results, size, name):
+    first, *others = (rank[name] for rank in results(size))
     for other in others:
         for field in ("indices", "gains", "weights", "scores"):
             ours, theirs = getattr(first, field), getattr(other, field)
             assert (ours is None) == (theirs is None)
             assert ours is None or ours.tobytes() == theirs.tobytes(), field
         assert first.info == other.info
-        assert first.info["ranks"] == len(ranks)
+        assert first.info["ranks"] == size
 
 
 SAYS = {
@@ -158,17 +169,17 @@ SAYS = {
 }
 
 
-@pytest.mark.parametrize("name", mistakes.MISTAKES)
-def test_a_mistake_is_an_error_on_every_rank(ranks, name):
+@pytest.mark.parametrize(("size", "name"), ERRORS)
+def test_a_mistake_is_an_error_on_every_rank(results, size, name):
     kind, text = SAYS[name]
     alone = name in ("nan", "bad option", "short labels")
-    for rank, found in enumerate(ranks):
+    for rank, found in enumerate(results(size)):
         assert isinstance(found[name], str), f"rank {rank} made a selection"
         assert found[name].startswith(f"{kind}: ") and text in found[name], found[name]
         assert "\n" not in found[name]
         # Who did not make the mistake is told who did.
-        told = alone and rank < len(ranks) - 1
-        assert found[name].startswith(f"{kind}: rank {len(ranks) - 1}: ") == told
+        told = alone and rank < size - 1
+        assert found[name].startswith(f"{kind}: rank {size - 1}: ") == told
 
 
 def test_every_mistake_has_its_message():
@@ -266,3 +277,18 @@ def test_a_world_of_one_is_told_how_to_start(monkeypatch):
         fastcore.select("k_center", np.eye(3), 2, group="world")
     with pytest.raises(TypeError, match="group must be None, 'world' or .* got 'all'"):
         fastcore.select("k_center", np.eye(3), 2, group="all")
+
+
+def test_command_line_under_torchrun_reads_shares_and_writes_once(tmp_path):
+    rows = np.random.default_rng(0).standard_normal((31, 4)).astype(np.float32)
+    codes = np.arange(31) % 3
+    np.save(tmp_path / "x.npy", rows)
+    np.save(tmp_path / "y.npy", codes)
+    command = ["-m", "fastcore", "select", "k_center", str(tmp_path / "x.npy"), "-k", "7", "--group", "world"]
+    command += ["--labels", str(tmp_path / "y.npy"), "--out", str(tmp_path / "chosen.npz")]
+    first, second = start(2, command)
+    assert first.startswith("7 of 31 rows") and second == ""
+    chosen = fastcore.load(tmp_path / "chosen.npz")
+    expected = fastcore.select("k_center", rows, 7, labels=codes)
+    assert chosen.indices.tolist() == expected.indices.tolist()
+    assert chosen.info["ranks"] == 2

@@ -1,6 +1,6 @@
-"""One of several processes that select together: python worker.py OUT, with the variables that torchrun sets.
+"""One of several processes that select together: python worker.py OUT CASE..., as torchrun would start it.
 
-Makes every selection of cases.py and every mistake of mistakes.py with its own shard, and writes what came of it.
+Makes these selections of cases.py and every mistake of mistakes.py with its own shard, and writes what came of it.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ import mistakes
 import fastcore
 
 
-def main(out: Path) -> None:
+def main(out: Path, names: list[str]) -> None:
     dist.init_process_group("gloo", timeout=datetime.timedelta(seconds=120))
     rank, size = dist.get_rank(), dist.get_world_size()
     group, found = dist.group.WORLD, dict[str, Any]()
-    for name, case in cases.CASES.items():
+    for name in names:
+        case = cases.CASES[name]
         data, settings = case.arguments()
         edges = cases.bounds(case.shards, len(data), size)
         start, stop = edges[rank], edges[rank + 1]
@@ -48,4 +49,4 @@ def attempt(*args: Any, **settings: Any) -> Any:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2:])
