@@ -77,7 +77,10 @@ def data_of(kind: str) -> Any:
 
 @dataclass
 class Case:
-    """One selection: method, kind of data, budget, arguments, and how the rows are spread."""
+    """One selection: method, kind of data, budget, arguments, and how the rows are spread.
+
+    With `small_blocks` passes take a 64th of the rows that they would, so that other rows often tie with them.
+    """
 
     method: str
     data: str
@@ -85,6 +88,7 @@ class Case:
     settings: dict[str, Any] = field(default_factory=dict)
     shards: str = "uneven"
     balanced: bool = False
+    small_blocks: bool = False
 
     def arguments(self) -> tuple[Any, dict[str, Any]]:
         """The data and the settings of `select` over all rows."""
@@ -117,10 +121,11 @@ def part(data: Any, start: int, stop: int) -> Any:
 def _cases() -> dict[str, Case]:
     found = {}
 
-    def add(*given: Any, name: str = "", **more: Any) -> None:
+    def add(*given: Any, **more: Any) -> None:
         case = Case(*given, **more)
         settings = "-".join(f"{key}={value}" for key, value in case.settings.items())
         parts = [case.method, case.data, "balanced" if case.balanced else "whole", settings, case.shards]
+        parts += ["small blocks"] * case.small_blocks
         found["-".join(filter(None, parts))] = case
 
     for shards in ("even", "uneven", "empty"):
@@ -132,6 +137,12 @@ def _cases() -> dict[str, Case]:
         add("uniform", "small", 11, {}, shards, balanced=True)
         add("k_center", "random", 60, {}, shards, balanced=True)
         add("facility_location", "random", 60, {}, shards, balanced=True)
+    for data in ("ties", "copies"):
+        add("k_center", data, 60, {}, "even", small_blocks=True)
+        add("k_center", data, 60, {"start": "mean"}, "even")
+        for metric in ("cosine", "dot"):
+            add("graph_cut", data, 60, {"metric": metric}, "even", small_blocks=True)
+            add("facility_location", data, 40, {"metric": metric}, "even", small_blocks=True)
     for metric in ("euclidean", "cosine"):
         for data in ("far", "copies", "ties"):
             add("k_center", data, 50, {"metric": metric, "start": "mean"})

@@ -19,6 +19,13 @@ import cases
 import mistakes
 
 import fastcore
+from fastcore.distributed.shards import Shards
+
+TOP = Shards.top
+
+
+def small_top(shards: Shards, values: Any, block: int, floor: Any = 0.0) -> Any:
+    return TOP(shards, values, max(1, block // 64), floor)
 
 
 def main(out: Path, names: list[str]) -> None:
@@ -34,7 +41,9 @@ def main(out: Path, names: list[str]) -> None:
             start, stop = 0, 1
         if "labels" in settings:
             settings["labels"] = settings["labels"][start:stop]
+        Shards.top = small_top if case.small_blocks else TOP
         found[name] = attempt(case.method, cases.part(data, start, stop), case.k, group=group, **settings)
+    Shards.top = TOP
     for name, mistake in mistakes.MISTAKES.items():
         found[name] = attempt(group=group, **mistake(rank, size))
     (out / f"{rank}.pickle").write_bytes(pickle.dumps(found))
