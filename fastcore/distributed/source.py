@@ -17,7 +17,7 @@ from fastcore.distributed.communication import Ranks
 from fastcore.distributed.owners import owners_of
 from fastcore.distributed.parameters import parameter_of, ridge_of
 from fastcore.distributed.shards import Shards
-from fastcore.distributed.view import ShardedFeatures
+from fastcore.distributed.view import ShardedFeatures, ShardedProbabilities
 from fastcore.gradients import LastLayerGradients
 from fastcore.greedy.picks import Picks
 from fastcore.greedy.ranking import ranked
@@ -93,7 +93,8 @@ class ShardedSource(Source):
             scores = method.function(*given, alone, context=apart, **options).scores[: self.count]
             return self._ranked(scores, self.shards.counts, partition, context, options)
         if partition.sets == 1:
-            view = ShardedFeatures(self.shards, given[0])
+            kind = ShardedProbabilities if method.needs == ("probabilities",) else ShardedFeatures
+            view = kind(self.shards, given[0])
             whole: Picks = method.function(view, partition, context=context, **options)
             return whole
         return self._by_class(given, partition, context, gamma, options)
@@ -115,6 +116,8 @@ class ShardedSource(Source):
                 f"split={options['split']!r} of {name} cannot be spread over ranks: use validation="
             )
         if partition.sets > 1 or not self.method.needs or "rows" in self.method.sharded:
+            return
+        if self.method.needs[0] in self.method.sharded:
             return
         table = self.table() if "similarity" in self.method.needs else None
         if isinstance(table, Tensor) and self.metric in self.method.sharded and optimizer == "lazy":

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import Tensor
+
 from fastcore.budget import Partition
 from fastcore.distributed.facility_location import facility_location
 from fastcore.distributed.graph_cut import ShardedCut
 from fastcore.distributed.herding import herding
-from fastcore.distributed.k_center import ShardedDistances
+from fastcore.distributed.k_center import ShardedDistances, ShardedDivergences
 from fastcore.distributed.shards import Shards
+from fastcore.divergence import Divergence
 from fastcore.greedy.batches import Batch
 from fastcore.greedy.picks import Picks
 from fastcore.greedy.sharded import ShardedView
@@ -39,3 +42,17 @@ class ShardedFeatures(ShardedView):
     def herding(self, partition: Partition, **settings: Any) -> Picks:
         """The engine of herding, with its settings."""
         return herding(self.shards, self.local, partition, **settings)
+
+
+class ShardedProbabilities(ShardedView):
+    """The class probabilities of all ranks; `local` are those of this one, or one row of padding."""
+
+    metric = Divergence.metric
+
+    def __init__(self, shards: Shards, local: Tensor) -> None:
+        self.shards, self.local = shards, local
+        self.n, self.width, self.device = shards.n, local.shape[1], local.device
+
+    def distances(self, batch: Batch) -> ShardedDivergences:
+        """Divergences to a growing coreset."""
+        return ShardedDivergences(self.shards, Divergence(self.local))

@@ -49,13 +49,6 @@ class FeatureDistances(Candidates):
         self.external: Tensor | None = None
         self.coreset = batch.rows.new_empty(len(batch.rows), 0)
 
-    def _total(self, values: Tensor) -> Tensor:
-        """A sum over the rows held here, over all rows; they differ where rows are spread over processes."""
-        return values
-
-    def _largest(self, values: Tensor) -> Tensor:
-        return values
-
     def first(self, start: str | int, draws: Tensor) -> Tensor:
         """(G,) positions of the first picks; draws (G,) in [0, 1) decide the random ones."""
         if isinstance(start, int):

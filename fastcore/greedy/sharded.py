@@ -12,12 +12,14 @@ if TYPE_CHECKING:
     from fastcore.greedy.batches import Batch
     from fastcore.greedy.cuts import Cut
     from fastcore.greedy.distances import FeatureDistances
+    from fastcore.greedy.divergences import DivergenceDistances
     from fastcore.greedy.picks import Picks
 
 
 class ShardedView:
-    """Features of n rows, each on one process. It makes the state of an engine, or runs it, over all of them.
+    """Features (or probabilities) of n rows, each on one process.
 
+    It makes the state of an engine, or runs the engine, over all of them.
     One ground set holds all rows. Positions are row numbers over all processes.
 
     Attributes:
@@ -32,7 +34,7 @@ class ShardedView:
     metric: str
     device: torch.device
 
-    def distances(self, batch: Batch) -> FeatureDistances:
+    def distances(self, batch: Batch) -> FeatureDistances | DivergenceDistances:
         """Distances to a growing coreset, for farthest-first traversal."""
         raise NotImplementedError
 

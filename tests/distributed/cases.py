@@ -181,6 +181,10 @@ def _cases() -> dict[str, Case]:
     add("entropy", "probabilities", 40, {"keep": "middle"}, "empty")
     add("entropy", "probabilities", 40, {"keep": "easy", "seed": 3}, "empty", balanced=True)
     add("contextual_diversity", "probabilities", 40, {}, "empty", balanced=True)
+    for shards in ("uneven", "empty"):
+        add("contextual_diversity", "probabilities", 60, {"preselected": [0, 1, 299]}, shards)
+    add("contextual_diversity", "probabilities", 60, {"start": "mean"}, "even", small_blocks=True)
+    add("contextual_diversity", "probabilities", 250, {"stop_at": 0.1}, "even")
     for method in ("el2n", "deepfool", "grand"):
         add(method, "norms", 33, {}, "empty")
         add(method, "norms", 33, {"ties": "row"}, balanced=True)

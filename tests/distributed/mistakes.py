@@ -6,7 +6,10 @@ from typing import Any
 
 import numpy as np
 
+import fastcore
+
 ROWS = np.random.default_rng(0).standard_normal((30, 4)).astype(np.float32)
+GRADIENTS = fastcore.LastLayerGradients(ROWS, ROWS)
 NAN = np.where(np.arange(30)[:, None] == 7, np.nan, ROWS)
 
 
@@ -40,7 +43,7 @@ MISTAKES = {
     "bad start": _same(start=1000),
     "whole log_det": _same(method="log_det"),
     "whole rbf": _same(method="graph_cut", metric="rbf"),
-    "whole cal": _same(method="contextual_diversity", data=np.full((30, 2), 0.5, np.float32)),
+    "whole gradients": _same(method="k_center", data=GRADIENTS),
     "optimizer": _same(method="graph_cut", optimizer="naive"),
     "sampled": _same(method="graph_cut", optimizer="stochastic", labels=list(range(15)) * 2),
     "matrix": _same(metric="precomputed", data=ROWS @ ROWS.T),

@@ -150,9 +150,9 @@ SAYS = {
         "ValueError",
         "graph_cut with metric='rbf' over one ground set cannot be spread over ranks",
     ),
-    "whole cal": (
+    "whole gradients": (
         "ValueError",
-        "contextual_diversity over one ground set cannot be spread over ranks: pass labels=",
+        "k_center from gradients over one ground set cannot be spread over ranks",
     ),
     "optimizer": (
         "ValueError",
