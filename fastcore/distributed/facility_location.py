@@ -112,8 +112,8 @@ class ShardedCoverage(FeatureCoverage):
 
     def full(self) -> Tensor:
         """(1,) the coverage when all rows are picked."""
-        if self.metric == "cosine":
-            best = self.diagonal
+        if self.metric != "dot":
+            best = self.diagonal  # nothing is more similar than itself
         else:
             best = torch.zeros_like(self.coverage)
             for _, _, similarity in self.candidates():
@@ -132,14 +132,11 @@ class ShardedCoverage(FeatureCoverage):
         """Similarities (1, T, m) float32 of the rows of every rank in turn with those of this one."""
         most, width = max(1, *self.shards.counts), self.operand.shape[2]
         step = max(1, 4 * TILE_BYTES // (4 * max(most, width)))
-        for rank, count in enumerate(self.shards.counts):
-            for start in range(0, count, step):
-                part = slice(start, min(start + step, count))
-                rows = self.operand.new_empty(part.stop - start, width)
-                if rank == self.ranks.rank:
-                    rows = self.operand[0, part]
-                rows = self.ranks.from_rank(rank, rows)
+        for rank, part, rows in self.shards.every(self.operand, step):
+            if self.metric in ("cosine", "dot"):
                 yield rank, part, torch.mm(rows, self.operand[0].T)[None]
+            else:
+                yield rank, part, self.features.external(rows).T.float().contiguous()[None]
 
     def add_mask(self, rows: Tensor) -> None:
         """Takes the rows where the mask (1, n) is true as picked."""

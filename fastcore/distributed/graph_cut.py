@@ -7,10 +7,10 @@ from torch import Tensor
 
 from fastcore.distributed.shards import Shards
 from fastcore.greedy.batches import TILE_BYTES, mark, pick
-from fastcore.greedy.cuts import BLOCK, FLOOR, PICKS_A_PASS, LinearCut
+from fastcore.greedy.cuts import BLOCK, FLOOR, PICKS_A_PASS, BlockCut, LinearCut
 from fastcore.ops.choice import TIE, tolerance
 from fastcore.ops.graph_cut_block import graph_cut_block
-from fastcore.similarity import FeatureSimilarity
+from fastcore.similarity import FeatureSimilarity, Outside
 
 FEWEST = 8
 """Picks that a pass tries at least: their cost is that of the collectives."""
@@ -103,6 +103,54 @@ class ShardedCut(LinearCut):
     def add_mask(self, rows: Tensor) -> None:
         """Takes the rows where the mask (1, n) is true into account."""
         self._subtract(self._sum(self.x, self.scale * self.shards.part(rows)), rows.sum(1))
+
+
+class ShardedPairwiseCut(BlockCut):
+    """Graph-cut gains under euclidean or rbf similarity, which takes all pairs of rows once."""
+
+    def __init__(self, shards: Shards, view: FeatureSimilarity, lam: float) -> None:
+        super().__init__(lam)
+        self.shards, self.view, self.wanted = shards, view, BLOCK
+        batch = shards.batch(view.device)
+        self.x, self.inside = batch.take(view.features), (batch.rows[0] >= 0).double()
+        self.gains = -lam * batch.take(view.diagonal())
+        step = max(1, TILE_BYTES // (8 * max(shards.counts)))
+        for rank, part, rows in shards.every(self.x, step):
+            sums = shards.ranks.sum(self.inside @ view.external(rows))
+            if rank == shards.ranks.rank:
+                self.gains[0, part] += sums
+
+    def pick(self, fixed: Tensor, left: Tensor, block: int | None) -> tuple[Tensor, Tensor]:
+        """The next picks (1, P) and their gains: see Cut."""
+        values = self.gains.masked_fill(self.shards.part(fixed), -torch.inf)
+        open_values = values.masked_fill(values == -torch.inf, 0)
+        floor = FLOOR * self.shards.ranks.largest(open_values.abs().amax(1))
+        while True:
+            at, outside, outside_row = self.shards.top(values, max(self.wanted, block or 0), floor)
+            most = min(at.shape[1], int(left[0]))
+            limits = (left.clamp(max=most), outside, outside_row, floor)
+            state = self.shards.take(values, at)
+            picks, gains = graph_cut_block(self.among(at), state, at, *limits, 2 * self.lam, most)
+            if int(picks[0, 0]) >= 0:
+                return torch.where(picks < 0, -1, at.gather(1, picks.clamp(min=0))), gains
+            self.wanted *= 2  # more rows are tied than a block holds
+
+    def among(self, positions: Tensor) -> Tensor:
+        """(1, B, B) similarity of the rows at positions (1, B)."""
+        rows = self.view.of(self.shards.take(self.x, positions)[0])
+        among = rows.columns(torch.arange(rows.n, device=positions.device))[None]
+        # Machines may round differently: one of them decides.
+        return self.shards.ranks.from_rank(0, among)
+
+    def add(self, positions: Tensor) -> None:
+        """Takes the picks at positions (1, P) into account; -1 is none."""
+        for part in positions[:, positions[0] >= 0].split(64, dim=1):
+            self.add_external(self.shards.take(self.x, part)[0])
+
+    def add_external(self, rows: Outside) -> None:
+        """Takes m outside rows into account."""
+        assert isinstance(rows, Tensor)
+        self.gains -= 2 * self.lam * self.view.external(rows).sum(1)
 
 
 def _standing(rows: Tensor, gains: Tensor, bound: Tensor, floor: float) -> int:

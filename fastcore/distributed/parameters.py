@@ -31,9 +31,8 @@ def parameter_of(shards: Shards, view: RowSimilarity, gamma: float | None) -> fl
     return 2.0 * float(shards.ranks.largest(farthest.max()).sqrt())
 
 
-def ridge_of(shards: Shards, view: RowSimilarity, parameter: float) -> float:
-    """What log_det adds to the diagonal by default."""
-    view.parameter = parameter
+def ridge_of(shards: Shards, view: RowSimilarity) -> float:
+    """What log_det adds to the diagonal by default, with the parameter of all rows."""
     total = shards.ranks.sum((view.diagonal() * _inside(shards, view)).sum())
     return 1e-3 * float(total) / shards.n or 1e-3
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -51,6 +53,15 @@ class Shards:
         taken = pick(values, own)
         keep = (own >= 0).view(own.shape + (1,) * (taken.dim() - 2))
         return self.ranks.unite(torch.where(keep, taken, 0))
+
+    def every(self, values: Tensor, step: int) -> Iterator[tuple[int, slice, Tensor]]:
+        """values (1, m, d) of every rank in turn, on all ranks, `step` rows (T, d) at a time."""
+        for rank, count in enumerate(self.counts):
+            for start in range(0, count, step):
+                part = slice(start, min(start + step, count))
+                rows = values.new_empty(part.stop - start, values.shape[2])
+                rows = values[0, part] if rank == self.ranks.rank else rows
+                yield rank, part, self.ranks.from_rank(rank, rows)
 
     def best(self, values: Tensor, floor: float | Tensor = 0.0) -> tuple[Tensor, Tensor]:
         """The largest of values (1, m) over all rows and the lowest row (0-dim) that is tied with it."""

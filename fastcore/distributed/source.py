@@ -93,6 +93,8 @@ class ShardedSource(Source):
             scores = method.function(*given, alone, context=apart, **options).scores[: self.count]
             return self._ranked(scores, self.shards.counts, partition, context, options)
         if partition.sets == 1:
+            if "similarity" in method.needs:
+                given[0].parameter = parameter_of(self.shards, given[0], gamma)
             kind = ShardedProbabilities if method.needs == ("probabilities",) else ShardedFeatures
             view = kind(self.shards, given[0])
             whole: Picks = method.function(view, partition, context=context, **options)
@@ -145,10 +147,10 @@ class ShardedSource(Source):
             rows: Any = self.table() if need == "similarity" else value
             rows = classes.move(rows[: self.count])
             if need == "similarity":
-                parameter = parameter_of(self.shards, value, gamma)
+                parameter = value.parameter = parameter_of(self.shards, value, gamma)
                 if "ridge" in options and options["ridge"] is None:
                     # By default a share of the mean over all rows, also those of other ranks.
-                    options = options | {"ridge": ridge_of(self.shards, value, parameter)}
+                    options = options | {"ridge": ridge_of(self.shards, value)}
                 if len(classes.rows):
                     rows = similarity.view(rows, value.metric, parameter or None)
                     rows.parameter = parameter

@@ -8,12 +8,13 @@ from torch import Tensor
 
 from fastcore.budget import Partition
 from fastcore.distributed.facility_location import facility_location
-from fastcore.distributed.graph_cut import ShardedCut
+from fastcore.distributed.graph_cut import ShardedCut, ShardedPairwiseCut
 from fastcore.distributed.herding import herding
 from fastcore.distributed.k_center import ShardedDistances, ShardedDivergences
+from fastcore.distributed.log_det import log_det
 from fastcore.distributed.shards import Shards
 from fastcore.divergence import Divergence
-from fastcore.greedy.batches import Batch
+from fastcore.greedy.batches import Batch, batches
 from fastcore.greedy.picks import Picks
 from fastcore.greedy.sharded import ShardedView
 from fastcore.similarity import FeatureSimilarity
@@ -31,13 +32,19 @@ class ShardedFeatures(ShardedView):
         """Distances to a growing coreset, for farthest-first traversal."""
         return ShardedDistances(self.shards, self.local)
 
-    def cut(self, batch: Batch, lam: float) -> ShardedCut:
+    def cut(self, batch: Batch, lam: float) -> ShardedCut | ShardedPairwiseCut:
         """Graph-cut gains."""
-        return ShardedCut(self.shards, self.local, lam)
+        kind = ShardedCut if self.metric in ("cosine", "dot") else ShardedPairwiseCut
+        return kind(self.shards, self.local, lam)
 
     def facility_location(self, partition: Partition, **settings: Any) -> Picks:
         """The engine of facility location, with its settings."""
         return facility_location(self.shards, self.local, partition, **settings)
+
+    def log_det(self, partition: Partition, **settings: Any) -> Picks:
+        """The engine of the log-determinant, with its settings."""
+        batch = next(batches(partition, self.device, 4 * self.width))
+        return log_det(self.shards, self.local, partition, batch, **settings)
 
     def herding(self, partition: Partition, **settings: Any) -> Picks:
         """The engine of herding, with its settings."""

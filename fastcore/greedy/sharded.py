@@ -46,6 +46,10 @@ class ShardedView:
         """The engine of facility location, with its settings."""
         raise NotImplementedError
 
+    def log_det(self, partition: Partition, **settings: Any) -> Picks:
+        """The engine of the log-determinant, with its settings."""
+        raise NotImplementedError
+
     def herding(self, partition: Partition, **settings: Any) -> Picks:
         """The engine of herding, with its settings."""
         raise NotImplementedError

@@ -170,6 +170,17 @@ def _cases() -> dict[str, Case]:
         for method in ("graph_cut", "facility_location", "log_det"):
             add(method, "ties", 50, {"metric": metric}, balanced=True)
         add("graph_cut", "small", 12, {"metric": metric, "optimizer": "naive"}, balanced=True)
+    for metric in ("euclidean", "rbf"):
+        for method in ("graph_cut", "facility_location"):
+            add(method, "ties", 40, {"metric": metric}, "even", small_blocks=True)
+            add(method, "random", 40, {"metric": metric, "preselected": [3, 899, 450]})
+            add(method, "random", 40, {"metric": metric, "preselected": "outside"}, "empty")
+        add("facility_location", "random", 300, {"metric": metric, "stop_at": 0.9}, "empty")
+    for metric in ("cosine", "dot", "rbf"):
+        add("log_det", "random", 50, {"metric": metric}, "even", small_blocks=True)
+        add("log_det", "ties", 40, {"metric": metric}, "empty")
+        add("log_det", "random", 40, {"metric": metric, "preselected": [3, 899, 450]})
+        add("log_det", "random", 40, {"metric": metric, "preselected": "outside"}, "empty")
     add("log_det", "random", 50, {"preselected": [3, 899, 450]}, balanced=True)
     add("k_center", "ties", 50, {"preselected": [0, 1, 5, 6], "weights": "cluster"}, balanced=True)
     add("k_center", "small", 3, {"weights": "cluster"}, balanced=True)
@@ -190,6 +201,7 @@ def _cases() -> dict[str, Case]:
         add(method, "norms", 33, {"ties": "row"}, balanced=True)
     add("uniform", "random", 33, {"preselected": [3, 899], "seed": 9, "weights": "cluster"})
     add("craig", "gradients", 30, {}, balanced=True)
+    add("craig", "random", 30, {}, "even")
     add("facility_location", "gradients", 20, {}, "empty", balanced=True)
     add("gradmatch", "gradients", 30, {}, "empty", balanced=True)
     for method in ("craig", "graph_cut", "gradmatch", "cal", "entropy", "grand"):

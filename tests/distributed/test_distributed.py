@@ -142,14 +142,11 @@ SAYS = {
     "no rows": ("ValueError", "data must not be empty, got no row on any rank"),
     "unknown method": ("ValueError", "unknown method 'kcenter': did you mean 'k_center'?"),
     "bad start": ("ValueError", "start must be a row below"),
-    "whole log_det": (
+    "whole craig": (
         "ValueError",
-        "log_det with metric='cosine' over one ground set cannot be spread over ranks",
+        "craig with metric='euclidean' over one ground set cannot be spread over ranks",
     ),
-    "whole rbf": (
-        "ValueError",
-        "graph_cut with metric='rbf' over one ground set cannot be spread over ranks",
-    ),
+    "indefinite": ("ValueError", "log_det"),
     "whole gradients": (
         "ValueError",
         "k_center from gradients over one ground set cannot be spread over ranks",
