@@ -141,11 +141,11 @@ def _cases() -> dict[str, Case]:
         add("k_center", data, 60, {}, "even", small_blocks=True)
         add("k_center", data, 60, {"start": "mean"}, "even")
         for metric in ("cosine", "dot"):
-            add("graph_cut", data, 60, {"metric": metric}, "even", small_blocks=True)
-            add("facility_location", data, 40, {"metric": metric}, "even", small_blocks=True)
+            add("graph_cut", data, 30, {"metric": metric}, "even", small_blocks=True)
+            add("facility_location", data, 12, {"metric": metric}, "even", small_blocks=True)
     for metric in ("euclidean", "cosine"):
         for data in ("far", "copies", "ties"):
-            add("k_center", data, 50, {"metric": metric, "start": "mean"})
+            add("k_center", data, 30, {"metric": metric, "start": "mean"})
         add("k_center", "random", 40, {"metric": metric, "preselected": [3, 899, 450]})
         add("k_center", "random", 40, {"metric": metric, "preselected": "outside"}, "empty")
         add("k_center", "random", 40, {"metric": metric, "weights": "cluster", "seed": 4})
@@ -156,10 +156,10 @@ def _cases() -> dict[str, Case]:
     add("k_center", "copies", 50, {"stop_at": 1e-3})
     for metric in ("cosine", "dot"):
         for data in ("positive", "copies", "far"):
-            add("graph_cut", data, 50, {"metric": metric, "lam": 0.5})
-            add("facility_location", data, 30, {"metric": metric})
+            add("graph_cut", data, 30, {"metric": metric, "lam": 0.5})
+            add("facility_location", data, 20, {"metric": metric})
         add("graph_cut", "ties", 90, {"metric": metric, "lam": 0.0})
-        add("graph_cut", "ties", 90, {"metric": metric, "lam": 3.0})
+        add("graph_cut", "ties", 40, {"metric": metric, "lam": 3.0})
         for method in ("graph_cut", "facility_location"):
             add(method, "random", 30, {"metric": metric, "preselected": [3, 899, 450]})
             add(method, "random", 30, {"metric": metric, "preselected": "outside"}, "empty")
@@ -172,7 +172,7 @@ def _cases() -> dict[str, Case]:
         add("graph_cut", "small", 12, {"metric": metric, "optimizer": "naive"}, balanced=True)
     for metric in ("euclidean", "rbf"):
         for method in ("graph_cut", "facility_location"):
-            add(method, "ties", 40, {"metric": metric}, "even", small_blocks=True)
+            add(method, "ties", 12, {"metric": metric}, "even", small_blocks=True)
             add(method, "random", 40, {"metric": metric, "preselected": [3, 899, 450]})
             add(method, "random", 40, {"metric": metric, "preselected": "outside"}, "empty")
         add("facility_location", "random", 300, {"metric": metric, "stop_at": 0.9}, "empty")

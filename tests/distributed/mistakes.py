@@ -43,7 +43,6 @@ MISTAKES = {
     "bad start": _same(start=1000),
     "whole craig": _same(method="craig", data=GRADIENTS),
     "whole gradmatch": _same(method="gradmatch", data=GRADIENTS),
-    "indefinite": _same(method="log_det", metric="euclidean", data=ROWS * 1e3, ridge=0.0, k=29),
     "whole gradients": _same(method="k_center", data=GRADIENTS),
     "optimizer": _same(method="graph_cut", optimizer="naive"),
     "sampled": _same(method="graph_cut", optimizer="stochastic", labels=list(range(15)) * 2),

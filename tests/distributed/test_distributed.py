@@ -142,11 +142,11 @@ SAYS = {
     "no rows": ("ValueError", "data must not be empty, got no row on any rank"),
     "unknown method": ("ValueError", "unknown method 'kcenter': did you mean 'k_center'?"),
     "bad start": ("ValueError", "start must be a row below"),
-    "whole craig": (
+    "whole craig": ("ValueError", "craig from gradients over one ground set cannot be spread over ranks"),
+    "whole gradmatch": (
         "ValueError",
-        "craig with metric='euclidean' over one ground set cannot be spread over ranks",
+        "gradmatch over one ground set cannot be spread over ranks: pass labels=",
     ),
-    "indefinite": ("ValueError", "log_det"),
     "whole gradients": (
         "ValueError",
         "k_center from gradients over one ground set cannot be spread over ranks",
