@@ -74,7 +74,7 @@ class Coverage:
         if self.lists is not None:
             self.lists.tighten(self.bounds[0], self.coverage[0], self.error, block)
 
-    def candidates(self, at: Tensor) -> Tensor:
+    def similarities(self, at: Tensor) -> Tensor:
         """(G, B, n) float32 similarity of the candidates at positions (G, B), -inf where it matters no more."""
         if self.matrix is not None:
             return self.matrix

@@ -15,6 +15,7 @@ from fastcore.greedy.batches import Batch, batches, earlier, top_block
 from fastcore.greedy.coverage import FLOOR, Coverage, FeatureCoverage, MatrixCoverage
 from fastcore.greedy.gradients import GradientCoverage
 from fastcore.greedy.picks import Collector, Counter, PickList, Picks
+from fastcore.greedy.sharded import ShardedView
 from fastcore.memory import spare_bytes
 from fastcore.numerics import full_precision
 from fastcore.ops.facility_location_sparse import facility_location_sparse
@@ -33,7 +34,7 @@ PICKS_A_CALL = 1024
 
 @full_precision()
 def facility_location(
-    view: Similarity,
+    view: Similarity | ShardedView,
     partition: Partition,
     *,
     preselected: Outside | None = None,
@@ -51,6 +52,8 @@ def facility_location(
     adds to; 4 to 8 n^2 * d without room for those.
     Minoux, "Accelerated greedy algorithms for maximizing submodular set functions", 1978.
     """
+    if isinstance(view, ShardedView):
+        return view.facility_location(partition, preselected=preselected, stop_at=stop_at, progress=progress)
     if isinstance(view, SparseSimilarity):
         if isinstance(preselected, LastLayerGradients):
             raise TypeError("preselected: outside gradients need gradients, not a sparse matrix")
@@ -102,7 +105,7 @@ def _cover(
         size = rows.n if rows.matrix is not None else block
         rows.tighten(size)
         at, outside, outside_row = top_block(rows.bounds, size, rows.floor)
-        similarity = rows.candidates(at)
+        similarity = rows.similarities(at)
         most = min(at.shape[1], int(made.left.max()), PICKS_A_CALL if fresh else 1)
         reached = rows.covered()
         new, gains, evaluations = rows.greedy(

@@ -13,6 +13,7 @@ from fastcore.greedy.batches import Batch, batches, earlier, mark, trim
 from fastcore.greedy.cuts import Cut, LinearCut, MatrixCut, PairwiseCut, SparseCut
 from fastcore.greedy.gradients import GradientCut, GradientPairwiseCut
 from fastcore.greedy.picks import Collector, Counter, PickList, Picks
+from fastcore.greedy.sharded import ShardedView
 from fastcore.numerics import full_precision
 from fastcore.similarity import (
     DenseSimilarity,
@@ -26,7 +27,7 @@ from fastcore.similarity import (
 
 @full_precision()
 def graph_cut(
-    view: Similarity,
+    view: Similarity | ShardedView,
     partition: Partition,
     *,
     lam: float = 1.0,
@@ -67,7 +68,9 @@ def graph_cut(
     return out.picks()
 
 
-def _cut(view: Similarity, batch: Batch, lam: float) -> Cut:
+def _cut(view: Similarity | ShardedView, batch: Batch, lam: float) -> Cut:
+    if isinstance(view, ShardedView):
+        return view.cut(batch, lam)
     if isinstance(view, SparseSimilarity):
         return SparseCut(view, batch, lam)
     if isinstance(view, DenseSimilarity):
@@ -78,8 +81,8 @@ def _cut(view: Similarity, batch: Batch, lam: float) -> Cut:
     return (LinearCut if linear else PairwiseCut)(view, batch, lam)
 
 
-def _row_bytes(view: Similarity, partition: Partition) -> int:
-    if isinstance(view, FeatureSimilarity):
+def _row_bytes(view: Similarity | ShardedView, partition: Partition) -> int:
+    if isinstance(view, FeatureSimilarity | ShardedView):
         return 4 * view.width
     if isinstance(view, GradientSimilarity):
         return 12 * view.width  # with the sums of the gradients of a set
