@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,11 @@ import torch
 from torch import Tensor
 
 from fastcore import checks, inputs, needs, ops
+from fastcore import memory as planner
 from fastcore.assignment import assign
 from fastcore.budget import Partition, resolve_budget
 from fastcore.environment import peak_bytes, versions
-from fastcore.greedy.picks import Picks
+from fastcore.greedy.picks import Picks, Tally
 from fastcore.numerics import full_precision
 from fastcore.progress import Progress
 from fastcore.registry import Context, Method, get_method, methods_taking
@@ -81,7 +83,8 @@ def select(
         device: "cpu" or "cuda"; by default where the data is.
         backend: "auto", "reference" (plain torch), "cpu" or "cuda" (native kernels); by default
             $FASTCORE_BACKEND, or "auto". The picks are the same.
-        memory: bytes that may be used beside the data.
+        memory: bytes that may be used beside the data: tables take at most all of them, copies of the rows of
+            classes half, tiles a quarter. By default what is free. The picks are the same.
         progress: True for a bar, False for none, None for one when the work is long, on a terminal.
         **options: of the method, such as ``start`` of k_center or ``keep`` of a score, and with ``model``
             those of ``signals.compute``: ``layer``, ``batch_size``, ``workers``, ``amp`` and ``keys``.
@@ -121,7 +124,7 @@ def select(
             chosen, model, rows, signal, signal_options, run, labels is None and balance is not False
         )
         labels = found if labels is None else labels
-    with _settings(backend):
+    with _settings(backend), planner.plan(memory) as plan:
         source = needs.Source(chosen, data, metric, where, signal)
         n = source.n
         labelled = _labels(source.labels if labels is None else labels, balance, n)
@@ -140,17 +143,25 @@ def select(
         looks = bool(chosen.needs) or clusters or backend is not None
         ran_on = ops.active_backend(source.device) if looks else "reference"
         measured = {} if model is not None else signal_options
-        given = [source.meet(need, gamma, measured) for need in chosen.needs]
+        given = [planner.retried(partial(source.meet, need, gamma, measured)) for need in chosen.needs]
         with Progress(budget, method, progress) as bar:
-            generator = torch.Generator(device="cpu").manual_seed(seed)
-            context = Context(generator, seed, taken, memory, bar, held_out)
-            picks = chosen.function(*given, partition, context=context, **options)
+            tally = Tally(bar)
+
+            def picked() -> Picks:
+                tally.rewind()
+                generator = torch.Generator(device="cpu").manual_seed(seed)
+                context = Context(generator, seed, taken, memory, tally, held_out)
+                made: Picks = chosen.function(*given, partition, context=context, **options)
+                return made
+
+            picks = planner.retried(picked)
         indices, places = _in_order(picks)
         _check_count(chosen, indices, partition, stop_at)
         owners = None
         if clusters:
-            view = given[0] if "similarity" in chosen.needs else source.meet("similarity", gamma, {})
-            owners = assign(view, partition, indices, chosen.pairs).numpy()
+            meet = partial(source.meet, "similarity", gamma, {})
+            view = given[0] if "similarity" in chosen.needs else planner.retried(meet)
+            owners = planner.retried(partial(assign, view, partition, indices, chosen.pairs)).numpy()
         counted = _weights(picks, places, owners)
         info = {
             "method": method,
@@ -170,6 +181,7 @@ def select(
             "backend": ran_on,
             "stopped_early": len(indices) < budget,
             **picks.info,
+            "memory": plan.facts(source.device),
             "seconds": time.perf_counter() - start,
             "peak_bytes": peak_bytes()[str(source.device)] - peaks.get(str(source.device), 0),
             "versions": versions(),

@@ -41,6 +41,8 @@ class Scratch {
  public:
   Scratch(int64_t bytes, cudaStream_t stream) : stream_(stream) {
     status_ = cudaMallocAsync(&data_, static_cast<size_t>(bytes), stream);
+    // The error is returned, so the runtime must not hand it to whoever launches next.
+    if (status_ != 0) cudaGetLastError();
   }
   ~Scratch() {
     if (data_ != nullptr) cudaFreeAsync(data_, stream_);

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -10,15 +10,11 @@ from torch import Tensor
 
 from fastcore.budget import Partition
 from fastcore.gradients import LastLayerGradients
+from fastcore.greedy.picks import Counter, Tally
+from fastcore.memory import BATCH_BYTES, TILE_BYTES, current, retried, tile_rows, tiles
 from fastcore.ops.choice import TIE
 from fastcore.ops.facility_location_block import inner_products, similarity_of_products
 from fastcore.similarity import METRICS, DenseSimilarity, Outside, RowSimilarity
-
-BATCH_BYTES = 64 << 20
-"""Copies of the rows of several classes are made in batches of at most this size (or of one class)."""
-
-TILE_BYTES = 8 << 20
-"""Scratch copies of rows are made in tiles of about this size."""
 
 
 @dataclass
@@ -56,21 +52,58 @@ def batches(
 ) -> Iterator[Batch]:
     """Batches of the ground sets that have a budget, of similar size, largest first.
 
-    `row_bytes` is what one padded row costs the engine. The loop is over batches, not over classes.
+    `row_bytes` is what one padded row costs the engine. The loop is over batches, not over classes. `limit` is
+    the size of a batch on a CPU; on a GPU it is a share of the free memory.
     """
-    sizes, budgets = partition.sizes, partition.budgets
-    order = sizes.argsort(descending=True, stable=True)
-    order = order[budgets[order] > 0]
-    whole = partition.sets == 1  # a partition covers all rows
+    order = _order(partition)
     while len(order):
-        longest = int(sizes[order[0]])
-        count = max(1, limit // (longest * max(1, row_bytes)))
-        sets, order = order[:count], order[count:]
-        within = torch.arange(longest, device="cpu")
-        inside = within < sizes[sets, None]
-        at = (partition.offsets[sets, None] + within).clamp(max=len(partition.rows) - 1)
-        rows = torch.where(inside, partition.rows[at], -1)
-        yield Batch(sets, rows.to(device), sizes[sets].to(device), budgets[sets].to(device), whole)
+        batch = _batch(partition, order, device, row_bytes, limit)
+        yield batch
+        order = order[len(batch.sets) :]
+
+
+def in_batches(
+    work: Callable[[Batch, Counter], None],
+    partition: Partition,
+    device: torch.device,
+    row_bytes: int,
+    progress: Counter | None = None,
+) -> None:
+    """work(batch, progress) for the same batches; one that memory does not suffice for is repeated in
+    smaller ones.
+
+    What `work` leaves behind must be its last step. A pick that is made again counts once.
+    """
+    order, tally = _order(partition), Tally(progress)
+
+    def one() -> int:
+        tally.rewind()
+        batch = _batch(partition, order, device, row_bytes, BATCH_BYTES)
+        work(batch, tally)
+        return len(batch.sets)
+
+    while len(order):
+        order = order[retried(one) :]
+        tally.settle()
+
+
+def _order(partition: Partition) -> Tensor:
+    order = partition.sizes.argsort(descending=True, stable=True)
+    return order[partition.budgets[order] > 0]
+
+
+def _batch(partition: Partition, order: Tensor, device: torch.device, row_bytes: int, usual: int) -> Batch:
+    sizes, plan = partition.sizes, current()
+    longest = int(sizes[order[0]])
+    set_bytes = longest * max(1, row_bytes)
+    sets = order[: plan.count("batch", device, set_bytes, usual)]
+    plan.note("batch", device, len(sets), set_bytes)
+    within = torch.arange(longest, device="cpu")
+    inside = within < sizes[sets, None]
+    at = (partition.offsets[sets, None] + within).clamp(max=len(partition.rows) - 1)
+    rows = torch.where(inside, partition.rows[at], -1)
+    whole = partition.sets == 1  # a partition covers all rows
+    return Batch(sets, rows.to(device), sizes[sets].to(device), partition.budgets[sets].to(device), whole)
 
 
 def row_mask(rows: Tensor, n: int, device: torch.device) -> Tensor:
@@ -108,9 +141,9 @@ class FeatureSets:
         side = pick(self.scale, positions), pick(self.norms, positions)
         sets, n = self.scale.shape
         numbers = sum(factor.shape[2] for factor in self.factors) + 3 * positions.shape[1]
-        tile = max(1, TILE_BYTES // (8 * sets * numbers))  # no float64 copy of all rows is made
-        for start in range(0, n, tile):
-            part = slice(start, start + tile)
+        for part in tiles(
+            n, 8 * sets * numbers, TILE_BYTES, self.scale.device
+        ):  # no float64 copy of all rows
             products = inner_products([factor[:, part].double() for factor in self.factors], others)
             rows = self.scale[:, part], self.norms[:, part]
             similarity = similarity_of_products(products, rows, side, self.metric, self.parameter)
@@ -120,7 +153,7 @@ class FeatureSets:
         """(G, n) similarity of every row to all rows of its set, added up: n^2 pairs in tiles."""
         sets, n = self.scale.shape
         every = torch.arange(n, device=self.scale.device).expand(sets, n)
-        step = max(1, TILE_BYTES // (8 * n * sets))
+        step = tile_rows(self.scale.device, 8 * n * sets, n=n)
         return torch.cat([self.columns(part).sum(1) for part in every.split(step, dim=1)], 1)
 
     def among(self, positions: Tensor) -> Tensor:

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from fastcore.greedy.batches import TILE_BYTES, Batch, FeatureSets, MatrixSets, marked, pick
+from fastcore.greedy.batches import Batch, FeatureSets, MatrixSets, marked, pick
+from fastcore.memory import TILE_BYTES, block_rows, table_fits, tile_rows
 from fastcore.numerics import UNIT, product_error
 from fastcore.ops.asymmetry import asymmetry
 from fastcore.ops.coverage_gains import coverage_gains
@@ -78,7 +79,13 @@ class Coverage:
 
     def step(self) -> int:
         """Candidates whose similarities are made or read together in a sweep."""
-        return max(1, 4 * TILE_BYTES // (4 * self.n * len(self.coverage)))
+        return tile_rows(self.coverage.device, 4 * self.coverage.numel(), 4 * TILE_BYTES, self.n)
+
+    def candidates(self, wanted: int) -> int:
+        """Candidates of a pass, at most `wanted`: all rows where the matrix is kept."""
+        if self.matrix is not None:
+            return self.n
+        return block_rows(self.coverage.device, 4 * self.coverage.numel(), wanted)
 
     def tiles(self) -> Iterator[tuple[slice, Tensor]]:
         """Similarities of all candidates with all rows, (G, T, n) at a time."""
@@ -93,10 +100,11 @@ class Coverage:
 
     def sweep(self) -> None:
         """Brings the bounds of all candidates up to date: n^2 similarities."""
+        bounds = self.bounds.clone()
         for part, similarity in self.tiles():
             gains, active = coverage_gains(similarity.contiguous(), self.coverage, self.error)
-            fresh = gains + self.error * active
-            self.bounds[:, part] = torch.where(self.bounds[:, part] == -torch.inf, -torch.inf, fresh)
+            bounds[:, part] = gains + self.error * active
+        self.bounds = bounds.masked_fill_(self.bounds == -torch.inf, -torch.inf)
 
     def add_mask(self, rows: Tensor) -> None:
         """Takes the rows where the mask (G, n) is true as picked."""
@@ -115,17 +123,19 @@ class Coverage:
 
     def greedy(
         self, similarity: Tensor, at: Tensor, budgets: Tensor, outside: Tensor, outside_row: Tensor, most: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Picks among the candidates at positions (G, B), whose similarities (G, B, n) are given."""
-        bounds = pick(self.bounds, at).contiguous()
-        state = (at, self.coverage, bounds)
+    ) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, Tensor]]:
+        """Picks among the candidates at positions (G, B), whose similarities (G, B, n) are given.
+
+        Returns picks, gains, evaluations, and the coverage and bounds behind them.
+        """
+        coverage, bounds = self.coverage.clone(), pick(self.bounds, at).contiguous()
+        state = (at, coverage, bounds)
         limits = (at, budgets, outside, outside_row, self.floor)
         metric, parameter = self._metric()
         found = facility_location_block(
             similarity, *self._exact(), *state, *limits, self.error, metric, parameter, most
         )
-        self.bounds.scatter_(1, at, bounds)
-        return found
+        return *found, (coverage, self.bounds.scatter(1, at, bounds))
 
     def _exact(self) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
         return None, None, None, None
@@ -172,7 +182,7 @@ class FeatureCoverage(Coverage):
             # The root of a small squared distance magnifies rounding: these products are float64.
             largest = view.parameter if view.metric == "euclidean" else 1.0
             self.error = 2 * UNIT * largest + 1e-7 * (longest if view.metric == "euclidean" else 0.0)
-        if MATRIX_BYTES * len(self.coverage) * self.n**2 <= limit:
+        if table_fits(view.device, int(MATRIX_BYTES * len(self.coverage) * self.n**2), limit):
             self.matrix = self._whole_matrix()
 
     def _cosine_operand(self) -> Tensor:

@@ -113,8 +113,9 @@ class LinearCut(Cut):
         self._subtract(x.sum(0), torch.full_like(self.offset, len(x)))
 
     def _subtract(self, rows: Tensor, count: Tensor) -> None:
-        self.direction -= 2 * self.lam * rows
-        self.offset -= 2 * self.lam * self.shift * count.double()
+        direction = self.direction - 2 * self.lam * rows
+        self.offset = self.offset - 2 * self.lam * self.shift * count.double()
+        self.direction = direction
 
 
 class BlockCut(Cut):
@@ -171,9 +172,11 @@ class MatrixCut(BlockCut):
 
     def add(self, positions: Tensor) -> None:
         """Takes the picks at positions (G, P) into account; -1 is none."""
+        gains = self.gains.clone()  # until all is done, so that it can be repeated
         for part in positions.split(64, dim=1):
             rows = pick(self.matrix, part).double() * (part >= 0).unsqueeze(2)
-            self.gains -= 2 * self.lam * rows.sum(1)
+            gains -= 2 * self.lam * rows.sum(1)
+        self.gains = gains
 
 
 class PairwiseCut(BlockCut):
@@ -191,10 +194,11 @@ class PairwiseCut(BlockCut):
 
     def add(self, positions: Tensor) -> None:
         """Takes the picks at positions (G, P) into account; -1 is none."""
+        gains = self.gains.clone()  # until all is done, so that it can be repeated
         for part in positions.split(64, dim=1):
-            self.gains -= (
-                2 * self.lam * (self.sets.columns(part) @ (part >= 0).double().unsqueeze(2)).squeeze(2)
-            )
+            columns = self.sets.columns(part)
+            gains -= 2 * self.lam * (columns @ (part >= 0).double().unsqueeze(2)).squeeze(2)
+        self.gains = gains
 
     def add_external(self, rows: Outside) -> None:
         """Takes m outside rows into account."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fastcore.greedy.batches import TILE_BYTES, Batch, FeatureSets, MatrixSets, mark, marked, pick
+from fastcore.greedy.batches import Batch, FeatureSets, MatrixSets, mark, marked, pick
+from fastcore.memory import TILE_BYTES, in_tiles, tile_rows
 from fastcore.numerics import UNIT, product_error
 from fastcore.ops.choice import TIE
 from fastcore.ops.facility_location_block import SAME
@@ -69,9 +70,10 @@ class FeatureDistances:
         valid = positions >= 0
         y = pick(self.x, positions)
         norms = torch.where(valid, pick(self.norms, positions), torch.inf)
+        coreset, closed = torch.cat([self.coreset, positions], 1), self.closed.clone()
+        mark(closed, positions)
         self._fold(y, pick(self.scale, positions), norms, self._folded())
-        self.coreset = torch.cat([self.coreset, positions], 1)
-        mark(self.closed, positions)
+        self.coreset, self.closed = coreset, closed
 
     def fold_mask(self, rows: Tensor) -> None:
         """Adds the rows where the mask (G, n) is true to the coresets and closes them."""
@@ -105,18 +107,23 @@ class FeatureDistances:
         missing = -y.shape[1] % PICKS_MULTIPLE
         y = torch.nn.functional.pad(y, (0, 0, 0, missing))
         y_norms = torch.nn.functional.pad(y_norms, (0, missing), value=torch.inf)
+        y_norms = y_norms.contiguous()
         columns = max(y.shape[1], width if self.centre is not None else 1)
-        tile = max(1, TILE_BYTES // (4 * columns * sets))
-        tile = min(tile, CPU_TILE) if self.x.device.type == "cpu" else tile
-        out = y.new_empty(sets, min(tile, n), y.shape[1])
-        for start in range(0, n, tile):
-            part = slice(start, start + tile)
+        buffer: list[Tensor] = []  # the same for all tiles of a size
+
+        def fold(part: slice) -> None:
             x = self.x[:, part] if self.centre is None else self.x[:, part] - self.centre.unsqueeze(1)
-            products = torch.bmm(x, y.mT, out=out if x.shape[1] == out.shape[1] else None)
+            if not buffer or buffer[0].shape[1] != x.shape[1]:
+                buffer[:] = ()
+                buffer.append(y.new_empty(sets, x.shape[1], y.shape[1]))
+            products = torch.bmm(x, y.mT, out=buffer[0])
             if self.cosine:
                 products *= self.scale[:, part].float().unsqueeze(2)
             state = (self.nearest[:, part], self.owner[:, part], self.second[:, part])
-            nearest_update(products, self.norms[:, part], y_norms.contiguous(), *state, offset)
+            nearest_update(products, self.norms[:, part], y_norms, *state, offset)
+
+        device = y.device
+        in_tiles(fold, n, 4 * columns * sets, TILE_BYTES, device, CPU_TILE if device.type == "cpu" else n)
 
     def _error(self, distance: Tensor, norms: Tensor, longest: Tensor) -> Tensor:
         # A product errs by at most relative * (|x|^2 + |y|^2) / 2, and the nearest y has
@@ -171,7 +178,7 @@ class FeatureDistances:
         folded = self._folded()
         nearest = torch.full_like(scale, torch.inf)
         origin = x[:, :1]  # a row, not a mean: differences of rows are exact
-        step = max(1, TILE_BYTES // (8 * len(x) * x.shape[2]))
+        step = tile_rows(x.device, 8 * len(x) * x.shape[2], n=folded)
         for start in range(0, folded, step):
             number = torch.arange(start, min(start + step, folded), device=x.device).expand(len(x), -1)
             y, y_scale = self._coreset_rows(number, sets)
@@ -238,10 +245,16 @@ class PairwiseDistances:
 
     def fold(self, positions: Tensor) -> None:
         """Adds the rows at positions (G, P) to the coresets (-1: none) and closes them."""
-        for part in positions.split(max(1, 4 * TILE_BYTES // (8 * self.nearest.numel())), 1):
+        closed = self.closed.clone()
+        mark(closed, positions)
+        for part in positions.split(self._at_once(positions.shape[1]), 1):
             distance = self.columns(part).masked_fill_((part < 0).unsqueeze(1), torch.inf)
             self.nearest = torch.minimum(self.nearest, distance.amin(2))
-        mark(self.closed, positions)
+        self.closed = closed
+
+    def _at_once(self, most: int) -> int:
+        """Columns of distances to take at once."""
+        return tile_rows(self.nearest.device, 8 * self.nearest.numel(), 4 * TILE_BYTES, max(1, most))
 
     def fold_mask(self, rows: Tensor) -> None:
         """Adds the rows where the mask (G, n) is true to the coresets and closes them."""
@@ -249,7 +262,7 @@ class PairwiseDistances:
 
     def fold_external(self, outside: Outside) -> None:
         """Adds outside rows to the coreset of the one set of the batch."""
-        step = max(1, 4 * TILE_BYTES // (8 * self.nearest.numel()))
+        step = self._at_once(len(outside))
         for start in range(0, len(outside), step):
             distance = self.external(outside[start : start + step])
             self.nearest = torch.minimum(self.nearest, distance.amin(2))

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from fastcore.budget import Partition
 from fastcore.gradients import LastLayerGradients
-from fastcore.greedy.batches import Batch, batches, earlier, top_block
+from fastcore.greedy.batches import Batch, earlier, in_batches, top_block
 from fastcore.greedy.coverage import FLOOR, Coverage, FeatureCoverage, MatrixCoverage
 from fastcore.greedy.gradients import GradientCoverage
 from fastcore.greedy.picks import Collector, Counter, PickList, Picks
-from fastcore.memory import spare_bytes
+from fastcore.memory import retried, spare_bytes
 from fastcore.numerics import full_precision
 from fastcore.ops.facility_location_sparse import facility_location_sparse
 from fastcore.similarity import (
@@ -58,20 +58,23 @@ def facility_location(
     limit = spare_bytes(view.device) if memory is None else memory
     fixed, outside = earlier(preselected, view.n, view.device)
     copies = view.width if isinstance(view, GradientSimilarity) else 0
-    for batch in batches(partition, view.device, 4 * (int(partition.sizes.max()) + copies)):
+
+    def cover(batch: Batch, progress: Counter) -> None:
         rows = _coverage(view, batch, limit)
         if outside is not None:
             rows.add_external(outside)
         elif fixed is not None:
             rows.add_mask(batch.take(fixed))
         made = PickList(batch)
-        rows.start()
-        target = stop_at * rows.full() if stop_at is not None else None
+        retried(rows.start)
+        target = stop_at * retried(rows.full) if stop_at is not None else None
         if target is not None:
             made.end(_reached(rows.covered(), target))
         _cover(rows, made, target, progress, block, out)
         out.count(columns=rows.computed)
         out.add(batch, made)
+
+    in_batches(cover, partition, view.device, 4 * (int(partition.sizes.max()) + copies), progress)
     return out.picks()
 
 
@@ -89,37 +92,38 @@ def _cover(
     rows: Coverage,
     made: PickList,
     target: Tensor | None,
-    progress: Counter | None,
+    progress: Counter,
     block: int,
     out: Collector,
 ) -> None:
     """Makes the picks of a batch, pass by pass."""
-    # The first pick changes every gain: all of them are taken again behind it, and not one by one.
-    fresh = float(rows.covered().max()) > 0
-    while bool((made.left > 0).any()):
-        size = rows.n if rows.matrix is not None else block
-        at, outside, outside_row = top_block(rows.bounds, size, rows.floor)
+
+    def choose_some() -> tuple[int, Tensor]:
+        at, outside, outside_row = top_block(rows.bounds, rows.candidates(block), rows.floor)
         similarity = rows.matrix if rows.matrix is not None else rows.block(at)
         most = min(at.shape[1], int(made.left.max()), PICKS_A_CALL if fresh else 1)
-        reached = rows.covered()
-        new, gains, evaluations = rows.greedy(
+        new, gains, evaluations, state = rows.greedy(
             similarity, at, made.left.clamp(max=most), outside, outside_row, most
         )
-        new = torch.where(new < 0, -1, at.gather(1, new.clamp(min=0)))
+        new, ends = torch.where(new < 0, -1, at.gather(1, new.clamp(min=0))), None
         if target is not None:
-            total = reached.unsqueeze(1) + gains.cumsum(1)
+            total = rows.covered().unsqueeze(1) + gains.cumsum(1)
             done = _reached(total, target.unsqueeze(1)) & (new >= 0)
             new = torch.where(done.cumsum(1) - done.long() > 0, -1, new)
-        count = made.append(new, gains)
-        if target is not None:
-            made.end(done.any(1))
-        out.count(
-            passes=1, evaluations=int(evaluations[:, 0].sum()), refinements=int(evaluations[:, 1].sum())
-        )
-        if progress is not None:
-            progress.update(count)
-        if not fresh and count and bool((made.left > 0).any()):
-            rows.sweep()
+            ends = done.any(1)
+        evaluations = evaluations.sum(0).cpu()
+        count = made.append(new, gains, ends)
+        rows.coverage, rows.bounds = state
+        return count, evaluations
+
+    # The first pick changes every gain: all of them are taken again behind it, and not one by one.
+    fresh = float(rows.covered().max()) > 0
+    while made.more():
+        count, evaluations = retried(choose_some)
+        out.count(passes=1, evaluations=int(evaluations[0]), refinements=int(evaluations[1]))
+        progress.update(count)
+        if not fresh and count and made.more():
+            retried(rows.sweep)
             fresh = True
 
 

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from fastcore.greedy.batches import TILE_BYTES, Batch, FeatureSets, pick, top_block
+from fastcore.greedy.batches import Batch, FeatureSets, pick, top_block
 from fastcore.greedy.coverage import FLOOR, MATRIX_BYTES, Coverage
 from fastcore.greedy.cuts import BlockCut, PairwiseCut
-from fastcore.memory import tiles
+from fastcore.memory import TILE_BYTES, table_fits, tile_rows, tiles
 from fastcore.numerics import UNIT, product_error
 from fastcore.ops.facility_location_block import SAME, inner_products, similarity_of_products
 from fastcore.ops.graph_cut_block import graph_cut_block
@@ -84,7 +84,8 @@ class GradientSets(FeatureSets):
 
     def _parts(self) -> Iterator[slice]:
         sets, n, classes = self.x.shape
-        return tiles(n, 8 * sets * (2 * classes + self.factors[1].shape[2]), TILE_BYTES)
+        numbers = 2 * classes + self.factors[1].shape[2]
+        return tiles(n, 8 * sets * numbers, TILE_BYTES, self.x.device)
 
 
 class GradientCoverage(Coverage):
@@ -112,7 +113,7 @@ class GradientCoverage(Coverage):
             largest = view.parameter if view.metric == "euclidean" else 1.0
             near = 5e-7 * longest if view.metric == "euclidean" else 3e-13 * view.parameter * longest**2
             self.error = 4 * UNIT * largest + near
-        if MATRIX_BYTES * len(self.coverage) * self.n**2 <= limit:
+        if table_fits(view.device, int(MATRIX_BYTES * len(self.coverage) * self.n**2), limit):
             self.matrix = self._whole_matrix()
 
     def _scaled_delta(self) -> Tensor:
@@ -120,10 +121,8 @@ class GradientCoverage(Coverage):
         if self.metric == "dot":
             return self.sets.x
         delta = torch.empty_like(self.sets.x)
-        step = max(1, TILE_BYTES // (8 * len(delta) * delta.shape[2]))
         scale = (math.sqrt(0.5) * self.sets.scale).unsqueeze(2)
-        for start in range(0, self.n, step):
-            part = slice(start, start + step)
+        for part in tiles(self.n, 8 * len(delta) * delta.shape[2], TILE_BYTES, delta.device):
             delta[:, part] = self.sets.x[:, part].double() * scale[:, part]
         return delta
 
@@ -144,12 +143,12 @@ class GradientCoverage(Coverage):
         if sets.linear:
             delta = pick(self.delta, at)
             one = h.new_ones(1, 1, 1)
-            step = max(1, TILE_BYTES // (8 * len(out) * at.shape[1]))
+            numbers = at.shape[1]
         else:
             rows = [pick(sets.x, at).double(), h.double()]
             side = pick(sets.scale, at), pick(sets.norms, at)
             numbers = sets.x.shape[2] + h.shape[2] + 3 * at.shape[1]
-            step = max(1, TILE_BYTES // (8 * len(out) * numbers))
+        step = tile_rows(out.device, 8 * len(out) * numbers, n=self.n)
         for start in range(first, self.n, step):
             part = slice(start, min(start + step, self.n))
             here = out[:, :, start - first : part.stop - first]
@@ -175,7 +174,8 @@ class GradientCoverage(Coverage):
         """Candidates whose similarities are made or read together in a sweep."""
         # Where they are made, the candidates are copied, too, and in float64.
         copies = 0 if self.matrix is not None else 3 * self.view.width
-        return max(1, TILE_BYTES // (4 * (self.n + copies) * len(self.coverage)))
+        row_bytes = 4 * (self.n + copies) * len(self.coverage)
+        return tile_rows(self.coverage.device, row_bytes, n=self.n)
 
     def block(self, at: Tensor) -> Tensor:
         """(G, B, n) float32 similarity of the candidates at positions (G, B) with all rows."""
@@ -235,9 +235,11 @@ class GradientCut(PairwiseCut):
         sets = self.sets
         if not sets.linear:
             return super().add(positions)
+        gains = self.gains.clone()  # until all is done, so that it can be repeated
         for part in positions.split(PICKS_A_PASS, dim=1):
             count = (part >= 0).sum(1, keepdim=True)
-            self.gains -= 2 * self.lam * (sets.factor * sets.onto(part) + sets.shift * count)
+            gains -= 2 * self.lam * (sets.factor * sets.onto(part) + sets.shift * count)
+        self.gains = gains
 
     def _split(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Every scaled row (G, n) in coordinates (G, n, r) along some landmark rows, and the length of the rest.
@@ -291,9 +293,8 @@ class GradientCut(PairwiseCut):
         steps = torch.arange(picks.shape[1], device=picks.device, dtype=torch.float64)
         drift = 2 * self.lam * sets.factor
         bounds = torch.full_like(apart, -torch.inf)
-        tile = max(1, TILE_BYTES // (8 * len(picks) * picks.shape[1]))
-        for start in range(0, values.shape[1], tile):
-            part = slice(start, start + tile)
+        row_bytes = 8 * len(picks) * picks.shape[1]
+        for part in tiles(values.shape[1], row_bytes, TILE_BYTES, values.device):
             change = self.apart[:, part, None] * apart.unsqueeze(1)
             change = torch.baddbmm(change, self.along[:, part], along.mT, beta=drift, alpha=-drift)
             change -= 2 * self.lam * sets.shift * steps

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from fastcore.budget import Partition
-from fastcore.greedy.batches import batches, pick, row_mask
+from fastcore.greedy.batches import Batch, in_batches, pick, row_mask
 from fastcore.greedy.picks import Collector, Counter, PickList, Picks
+from fastcore.memory import retried
 from fastcore.numerics import full_precision
 from fastcore.ops import herding as op
 from fastcore.ops.weighted_sum import weighted_sum
@@ -34,7 +35,8 @@ def herding(
     herding", 2010.
     """
     out = Collector(partition)
-    for batch in batches(partition, view.device, 4 * view.features.shape[1]):
+
+    def follow(batch: Batch, progress: Counter) -> None:
         x, scale = batch.take(view.features), batch.take(view.scale)
         norms = batch.take(view.norms) * scale.square()
         inside = batch.rows >= 0
@@ -54,17 +56,25 @@ def herding(
         residual = (before + 1).unsqueeze(1) * mean - total
         floor = FLOOR * norms.amax(1)
         made = PickList(batch)
-        while bool((made.left > 0).any()):
+        state = [residual, taken]
+
+        def choose_some() -> int:
             most = min(PICKS_A_CALL, int(made.left.max()))
             budgets = made.left.clamp(max=most)
-            earlier, start = (before + made.count).unsqueeze(1), residual.clone().unsqueeze(1)
+            earlier, start = (before + made.count).unsqueeze(1), state[0].unsqueeze(1)
+            residual, taken = (each.clone() for each in state)  # the op writes to them
             new, _ = op.herding(x, scale, norms, mean, residual, taken, budgets, floor, most)
             step = torch.arange(most, device=new.device)
             added = (pick(x, new).double() * pick(scale, new).unsqueeze(2)).cumsum(1)
             apart = start + step.unsqueeze(1) * mean.unsqueeze(1) - added
             count = made.append(new, apart.norm(dim=2) / (earlier + step + 1))
+            state[:] = residual, taken
             out.count(passes=most)
-            if progress is not None:
-                progress.update(count)
+            return count
+
+        while made.more():
+            progress.update(retried(choose_some))
         out.add(batch, made)
+
+    in_batches(follow, partition, view.device, 4 * view.features.shape[1], progress)
     return out.picks()
