@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fastcore.gradients import LastLayerGradients
+from fastcore.memory import tiles
 from fastcore.ops.facility_location_block import (
     COSINE,
     DOT,
@@ -117,9 +118,7 @@ class RowSimilarity:
         if rows is not None:
             ours, scale, norms = tuple(factor[rows] for factor in ours), scale[rows], norms[rows]
         out = torch.empty(len(norms), len(others[0]), dtype=torch.float64, device=self.device)
-        tile = max(1, (16 << 20) // (8 * self.width))
-        for start in range(0, len(out), tile):
-            part = slice(start, start + tile)
+        for part in tiles(len(out), 8 * self.width, device=self.device):
             products = inner_products([factor[part].double() for factor in ours], others)
             if side is not None:
                 own = scale[part], norms[part]
