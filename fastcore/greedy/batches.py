@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,9 +12,10 @@ from torch import Tensor
 from fastcore.budget import Partition
 from fastcore.gradients import LastLayerGradients
 from fastcore.greedy.picks import Counter, Tally
-from fastcore.memory import BATCH_BYTES, TILE_BYTES, current, retried, tile_rows, tiles
+from fastcore.memory import BATCH_BYTES, TILE_BYTES, current, retried, tile_rows
 from fastcore.ops.choice import TIE
 from fastcore.ops.facility_location_block import inner_products, similarity_of_products
+from fastcore.rows import HostRows, Rows, Streamed, fits, row_tiles
 from fastcore.similarity import METRICS, DenseSimilarity, Outside, RowSimilarity
 
 
@@ -34,6 +36,21 @@ class Batch:
     sizes: Tensor
     budgets: Tensor
     whole: bool
+
+    def streams(self, values: Tensor | HostRows) -> bool:
+        """Whether rows are on the host, and those of the one set of this batch too many for the device."""
+        if not isinstance(values, HostRows) or len(self.rows) > 1:  # several make a batch that fits
+            return False
+        return not fits(4 * self.rows.numel() * values.shape[1], values.device)
+
+    def take_rows(self, values: Tensor | HostRows) -> Any:
+        """`take` of features: (G, n, d), or Streamed where they do not fit on the device."""
+        if isinstance(values, Tensor):
+            return self.take(values)
+        if self.streams(values):
+            return Streamed(values, None if self.whole else self.rows[0].cpu())
+        taken = values[self.rows.clamp(min=0).flatten()].view(*self.rows.shape, values.shape[1])
+        return taken if self.whole else taken.masked_fill_((self.rows < 0).unsqueeze(2), 0)
 
     def take(self, values: Tensor) -> Tensor:
         """values (total, ...) of the rows of every set: (G, n, ...), zeros for padding."""
@@ -124,7 +141,7 @@ class FeatureSets:
 
     def __init__(self, view: RowSimilarity, batch: Batch) -> None:
         self.inside = batch.rows >= 0
-        self.factors = [batch.take(factor) for factor in view.factors]
+        self.factors: list[Tensor] = [batch.take_rows(factor) for factor in view.factors]
         self.x, self.scale, self.norms = self.factors[0], batch.take(view.scale), batch.take(view.norms)
         self.metric, self.parameter = METRICS[view.metric], view.parameter
 
@@ -139,12 +156,11 @@ class FeatureSets:
         """Similarity (G, T, P) of T rows at a time with the rows at positions (G, P)."""
         others = [pick(factor, positions).double() for factor in self.factors]
         side = pick(self.scale, positions), pick(self.norms, positions)
-        sets, n = self.scale.shape
+        sets = len(self.scale)
         numbers = sum(factor.shape[2] for factor in self.factors) + 3 * positions.shape[1]
-        for part in tiles(
-            n, 8 * sets * numbers, TILE_BYTES, self.scale.device
-        ):  # no float64 copy of all rows
-            products = inner_products([factor[:, part].double() for factor in self.factors], others)
+        for part, x in row_tiles(self.x, 8 * sets * numbers, TILE_BYTES):  # no float64 copy of all rows
+            ours = [x, *(factor[:, part] for factor in self.factors[1:])]
+            products = inner_products([factor.double() for factor in ours], others)
             rows = self.scale[:, part], self.norms[:, part]
             similarity = similarity_of_products(products, rows, side, self.metric, self.parameter)
             yield part, similarity.mul_(self.inside[:, part].unsqueeze(2))
@@ -204,10 +220,10 @@ def earlier(
     return row_mask(preselected, n, device), None
 
 
-def pick(values: Tensor, positions: Tensor | None) -> Tensor:
-    """values (G, n) or (G, n, d) at positions (G, P): (G, P) or (G, P, d). None means all; -1 gives any row."""
-    if positions is None:
-        return values
+def pick(values: Rows, positions: Tensor) -> Tensor:
+    """values (G, n) or (G, n, d) at positions (G, P): (G, P) or (G, P, d); -1 gives any row."""
+    if isinstance(values, Streamed):
+        return values.take(positions)
     at = positions.clamp(min=0)
     if values.dim() == 2:
         return values.gather(1, at)

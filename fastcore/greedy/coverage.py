@@ -14,8 +14,7 @@ from fastcore.numerics import UNIT, product_error
 from fastcore.ops.asymmetry import asymmetry
 from fastcore.ops.coverage_gains import coverage_gains
 from fastcore.ops.facility_location_block import facility_location_block
-from fastcore.ops.project import project
-from fastcore.ops.weighted_sum import weighted_sum
+from fastcore.rows import project, weighted_sum
 from fastcore.similarity import METRICS, DenseSimilarity, FeatureSimilarity, Outside, RowSimilarity
 
 FLOOR = 1e-14

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -16,8 +18,7 @@ from fastcore.greedy.batches import (
 from fastcore.ops.asymmetry import asymmetry
 from fastcore.ops.graph_cut_block import graph_cut_block
 from fastcore.ops.linear_cut import linear_cut
-from fastcore.ops.project import project
-from fastcore.ops.weighted_sum import weighted_sum
+from fastcore.rows import project, resident_only, weighted_sum
 from fastcore.similarity import (
     DenseSimilarity,
     FeatureSimilarity,
@@ -68,7 +69,8 @@ class LinearCut(Cut):
 
     def __init__(self, view: FeatureSimilarity, batch: Batch, lam: float) -> None:
         self.lam, self.cosine = lam, view.metric == "cosine"
-        self.x, self.scale = batch.take(view.features), batch.take(view.scale)
+        self.x: Any = batch.take_rows(view.features)
+        self.scale = batch.take(view.scale)
         self.factor = 0.5 if self.cosine else 1.0
         self.own = lam * batch.take(view.diagonal())
         total = weighted_sum(self.x, self.scale * (batch.rows >= 0))
@@ -76,7 +78,8 @@ class LinearCut(Cut):
         # Picks drift along the mean direction most of all; what each row has along it and apart from it
         # bounds how its gain changes.
         length = total.norm(dim=1, keepdim=True)
-        self.along = self.scale * project(self.x, torch.where(length > 0, total / length, 0.0))
+        self.axis = torch.where(length > 0, total / length, 0.0)
+        self.along = self.scale * project(self.x, self.axis)
         squares = batch.take(view.norms) * self.scale.square()
         self.apart = ((squares - self.along.square()).clamp_(min=0) + ROUNDING * squares).sqrt()
         self.shift = 0.5 if self.cosine else 0.0
@@ -186,6 +189,7 @@ class PairwiseCut(BlockCut):
         super().__init__(lam)
         self.view: RowSimilarity = view
         self.sets = FeatureSets(view, batch)
+        resident_only(self.sets.x, f"graph_cut with metric={view.metric!r}")
         self.gains = self.sets.sums() - lam * batch.take(view.diagonal())
 
     def among(self, positions: Tensor) -> Tensor:

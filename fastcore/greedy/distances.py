@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from fastcore.greedy.batches import Batch, FeatureSets, MatrixSets, mark, marked, pick
-from fastcore.memory import TILE_BYTES, in_tiles, tile_rows
+from fastcore.memory import TILE_BYTES, tile_rows
 from fastcore.numerics import UNIT, product_error
 from fastcore.ops.choice import TIE
 from fastcore.ops.facility_location_block import SAME
 from fastcore.ops.nearest_update import nearest_update
-from fastcore.ops.project import project
-from fastcore.ops.weighted_sum import weighted_sum
+from fastcore.rows import each_tile, project, weighted_sum
 from fastcore.similarity import DenseSimilarity, FeatureSimilarity, Outside, RowSimilarity
 
 PICKS_MULTIPLE = 16
@@ -28,7 +29,8 @@ class FeatureDistances:
     """
 
     def __init__(self, view: FeatureSimilarity, batch: Batch) -> None:
-        self.x, self.scale, self.norms64 = (batch.take(v) for v in (view.features, view.scale, view.norms))
+        self.x: Any = batch.take_rows(view.features)
+        self.scale, self.norms64 = batch.take(view.scale), batch.take(view.norms)
         self.cosine = view.metric == "cosine"
         self.closed = batch.rows < 0
         share = (~self.closed).double() / batch.sizes.unsqueeze(1)
@@ -100,7 +102,7 @@ class FeatureDistances:
         return self.coreset.shape[1] + (0 if self.external is None else len(self.external))
 
     def _fold(self, y: Tensor, y_scale: Tensor, y_norms: Tensor, offset: int) -> None:
-        sets, n, width = self.x.shape
+        sets, _, width = self.x.shape
         y = (y * y_scale.unsqueeze(2)).float() if self.cosine else y
         y = y - self.centre.unsqueeze(1) if self.centre is not None else y
         # Padding: rows of the products that start at a cache line are a third faster to make.
@@ -111,8 +113,8 @@ class FeatureDistances:
         columns = max(y.shape[1], width if self.centre is not None else 1)
         buffer: list[Tensor] = []  # the same for all tiles of a size
 
-        def fold(part: slice) -> None:
-            x = self.x[:, part] if self.centre is None else self.x[:, part] - self.centre.unsqueeze(1)
+        def fold(part: slice, x: Tensor) -> None:
+            x = x if self.centre is None else x - self.centre.unsqueeze(1)
             if not buffer or buffer[0].shape[1] != x.shape[1]:
                 buffer[:] = ()
                 buffer.append(y.new_empty(sets, x.shape[1], y.shape[1]))
@@ -122,8 +124,8 @@ class FeatureDistances:
             state = (self.nearest[:, part], self.owner[:, part], self.second[:, part])
             nearest_update(products, self.norms[:, part], y_norms, *state, offset)
 
-        device = y.device
-        in_tiles(fold, n, 4 * columns * sets, TILE_BYTES, device, CPU_TILE if device.type == "cpu" else n)
+        most = CPU_TILE if y.device.type == "cpu" else None
+        each_tile(fold, self.x, 4 * columns * sets, most=most)
 
     def _error(self, distance: Tensor, norms: Tensor, longest: Tensor) -> Tensor:
         # A product errs by at most relative * (|x|^2 + |y|^2) / 2, and the nearest y has

@@ -15,6 +15,7 @@ from fastcore.greedy.batches import Batch, earlier, in_batches, top_block
 from fastcore.greedy.coverage import FLOOR, Coverage, FeatureCoverage, MatrixCoverage
 from fastcore.greedy.gradients import GradientCoverage
 from fastcore.greedy.picks import Collector, Counter, PickList, Picks
+from fastcore.greedy.streamed import StreamedCoverage
 from fastcore.memory import retried, spare_bytes
 from fastcore.numerics import full_precision
 from fastcore.ops.facility_location_sparse import facility_location_sparse
@@ -47,7 +48,7 @@ def facility_location(
     `stop_at` ends a set at that fraction of its full coverage. Where n x n float32 numbers fit into `memory`
     bytes (a third of what is free), similarities are kept: n^2 * d / 2 multiplications and then little more.
     Otherwise they are made in blocks, as often as needed: about 4 to 8 n^2 * d multiplications in all, and
-    memory for the block and one copy of the features.
+    memory for the block and one copy of the features. Rows on the host are read once for each block, in float64.
     Minoux, "Accelerated greedy algorithms for maximizing submodular set functions", 1978.
     """
     if isinstance(view, SparseSimilarity):
@@ -82,7 +83,8 @@ def _coverage(
     view: FeatureSimilarity | GradientSimilarity | DenseSimilarity, batch: Batch, limit: int
 ) -> Coverage:
     if isinstance(view, FeatureSimilarity):
-        return FeatureCoverage(view, batch, limit)
+        streams = batch.streams(view.features)
+        return StreamedCoverage(view, batch) if streams else FeatureCoverage(view, batch, limit)
     if isinstance(view, GradientSimilarity):
         return GradientCoverage(view, batch, limit)
     return MatrixCoverage(view, batch)

@@ -17,6 +17,7 @@ from fastcore.greedy.batches import Batch, earlier, in_batches, mark, trim
 from fastcore.greedy.cuts import Cut, LinearCut, MatrixCut, PairwiseCut, SparseCut
 from fastcore.greedy.gradients import GradientCut
 from fastcore.greedy.picks import Collector, Counter, PickList, Picks
+from fastcore.greedy.streamed import StreamedCut
 from fastcore.memory import retried
 from fastcore.numerics import full_precision
 from fastcore.similarity import (
@@ -86,7 +87,9 @@ def _cut(view: Similarity, batch: Batch, lam: float) -> Cut:
         return MatrixCut(view, batch, lam)
     if isinstance(view, GradientSimilarity):
         return GradientCut(view, batch, lam)
-    return (LinearCut if view.metric in ("cosine", "dot") else PairwiseCut)(view, batch, lam)
+    if view.metric not in ("cosine", "dot"):
+        return PairwiseCut(view, batch, lam)
+    return (StreamedCut if batch.streams(view.features) else LinearCut)(view, batch, lam)
 
 
 def _row_bytes(view: Similarity, partition: Partition) -> int:

@@ -11,7 +11,8 @@ from fastcore.greedy.picks import Collector, Counter, PickList, Picks
 from fastcore.memory import retried
 from fastcore.numerics import full_precision
 from fastcore.ops import herding as op
-from fastcore.ops.weighted_sum import weighted_sum
+from fastcore.ops.choice import choose
+from fastcore.rows import Streamed, project, weighted_sum
 from fastcore.similarity import FeatureSimilarity
 
 PICKS_A_CALL = 64
@@ -30,14 +31,16 @@ def herding(
 
     Under "euclidean" the rows are taken as they are, under "cosine" at unit length. Gains are the distance of
     the mean of the picks (with the preselected rows) from the mean of the set after each pick. Cost: one read
-    of the features a pick, n * k * d multiplications; memory: 40 bytes a row.
+    of the features a pick, n * k * d multiplications, also where they are on the host and every read goes over the
+    bus; memory: 40 bytes a row.
     Welling, "Herding dynamical weights to learn", 2009; Chen, Welling and Smola, "Super-samples from kernel
     herding", 2010.
     """
     out = Collector(partition)
 
-    def follow(batch: Batch, progress: Counter) -> None:
-        x, scale = batch.take(view.features), batch.take(view.scale)
+    def pick_all(batch: Batch, progress: Counter) -> None:
+        x, scale = batch.take_rows(view.features), batch.take(view.scale)
+        follow = _streamed if isinstance(x, Streamed) else op.herding
         norms = batch.take(view.norms) * scale.square()
         inside = batch.rows >= 0
         mean = weighted_sum(x, scale * inside / batch.sizes.unsqueeze(1))
@@ -63,7 +66,7 @@ def herding(
             budgets = made.left.clamp(max=most)
             earlier, start = (before + made.count).unsqueeze(1), state[0].unsqueeze(1)
             residual, taken = (each.clone() for each in state)  # the op writes to them
-            new, _ = op.herding(x, scale, norms, mean, residual, taken, budgets, floor, most)
+            new, _ = follow(x, scale, norms, mean, residual, taken, budgets, floor, most)
             step = torch.arange(most, device=new.device)
             added = (pick(x, new).double() * pick(scale, new).unsqueeze(2)).cumsum(1)
             apart = start + step.unsqueeze(1) * mean.unsqueeze(1) - added
@@ -76,5 +79,29 @@ def herding(
             progress.update(retried(choose_some))
         out.add(batch, made)
 
-    in_batches(follow, partition, view.device, 4 * view.features.shape[1], progress)
+    in_batches(pick_all, partition, view.device, 4 * view.features.shape[1], progress)
     return out.picks()
+
+
+def _streamed(
+    x: Streamed,
+    scale: Tensor,
+    norms: Tensor,
+    mean: Tensor,
+    residual: Tensor,
+    taken: Tensor,
+    budgets: Tensor,
+    floor: Tensor,
+    most: int,
+) -> tuple[Tensor, Tensor]:
+    """The op, for rows on the host. Every pick turns the residual, so that bounds of before tell little."""
+    picks, scores = budgets.new_full((1, most), -1), norms.new_zeros(1, most)
+    rows = torch.arange(x.shape[1], device=x.device)
+    for t in range(int(budgets[0])):
+        score = (2 * scale * project(x, residual) - norms).masked_fill_(taken.bool(), -torch.inf)
+        p = choose(score[0], rows, float(floor[0]))
+        if p is None:
+            break
+        picks[0, t], scores[0, t], taken[0, p] = p, score[0, p], 1
+        residual += mean - pick(x, picks[:, t : t + 1])[:, 0].double() * scale[0, p]
+    return picks, scores

@@ -28,6 +28,7 @@ from fastcore.greedy.picks import Collector, Counter, PickList, Picks
 from fastcore.memory import readable, retried, spare_bytes
 from fastcore.numerics import full_precision
 from fastcore.ops.log_det_block import log_det_block
+from fastcore.rows import resident_only
 from fastcore.similarity import DenseSimilarity, Outside, RowSimilarity
 
 BLOCK = 256
@@ -108,6 +109,7 @@ class _Factor:
     ) -> None:
         self.view, self.ridge = view, ridge
         self.sets = sets_of(view, batch)
+        resident_only(getattr(self.sets, "x", None), "log_det")
         self.closed = batch.rows < 0
         self.pivots = batch.take(diagonal) + ridge
         self.largest = self.pivots.masked_fill(self.closed, 0).abs().amax(1)

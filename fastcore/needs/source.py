@@ -9,7 +9,9 @@ from torch import Tensor
 
 from fastcore import checks, inputs, similarity
 from fastcore.gradients import LastLayerGradients
+from fastcore.memory import current
 from fastcore.registry import Method
+from fastcore.rows import HostRows, fits
 from fastcore.signals.bundle import Signals
 from fastcore.signals.dynamics import Dynamics
 
@@ -82,9 +84,11 @@ class Source:
             return self.held
         return self._norms(need, options)
 
-    def _features(self, need: str) -> Tensor:
+    def _features(self, need: str) -> Any:
         if isinstance(self.held, Signals) and self.held.has("embeddings"):
-            return self.held.require("embeddings").to(self.device)
+            embeddings = self.held.require("embeddings")
+            host = _on_host(embeddings, self.device) if need == "similarity" else None
+            return embeddings.to(self.device) if host is None else host
         if not isinstance(self.held, Tensor) or self.held.ndim != 2:
             raise self._missing(need)
         return self.held
@@ -169,13 +173,30 @@ def _coerced(method: Method, data: Any, metric: str | None, device: Any) -> Any:
     if need in NORMS:
         return inputs.as_values(data, device)
     if metric != "precomputed":
-        return inputs.as_features(data, device)
+        if need != "similarity":
+            return inputs.as_features(data, device)
+        rows = inputs.as_table(data)
+        host = _on_host(rows, device)
+        if host is None:
+            return inputs.as_features(rows, device)
+        inputs.check_rows(rows)
+        return host
     table = inputs.as_matrix(data, device, method.pairs)
     if table.layout != torch.strided and not method.sparse:
         raise TypeError(
             f"{method.name} needs a dense matrix, got a sparse one: use data.toarray() or to_dense()"
         )
     return table
+
+
+def _on_host(table: Tensor, device: Any) -> HostRows | None:
+    """Rows that stay on the host because they are too many for the device, or None."""
+    target = table.device if device is None else torch.device(device)
+    size = 4 * table.numel()
+    if table.device.type != "cpu" or fits(size, target):
+        return None
+    current().streamed = size
+    return HostRows(table, target)
 
 
 def _lacking(signals: Signals, need: str) -> list[str]:
