@@ -53,24 +53,31 @@ class StreamedCut(LinearCut):
         penalty = 2 * self.lam * self.factor
         new, gains, _ = linear_cut(*state, left.clamp(max=most), floor, penalty, most)
         picked = pick(rows, new).double() * (pick(scale, new) * (new >= 0)).unsqueeze(2)
-        bounds = self._outside(values.scatter(1, at, -torch.inf), picked, penalty)
-        beaten = bounds >= gains - TIE * gains.abs() - floor
+        best = gains - TIE * gains.abs() - floor
+        beaten = self._outside(values.scatter(1, at, -torch.inf), picked, penalty, best) >= best
         beaten[:, 0] = False  # the pool holds the best row of all
         new = new.masked_fill(beaten.cummax(1).values, -1)
         steps = torch.arange(most, device=new.device)
         gains = gains + (self.offset.unsqueeze(1) - 2 * self.lam * self.shift * steps.double())
         return torch.where(new < 0, -1, at.gather(1, new.clamp(min=0))), gains
 
-    def _outside(self, values: Tensor, picked: Tensor, penalty: float) -> Tensor:
-        """(1, P) bounds on the gains of rows outside the pool before each of the picks (1, P, d) in it."""
+    def _outside(self, values: Tensor, picked: Tensor, penalty: float, best: Tensor) -> Tensor:
+        """(1, P) bounds on the gains of rows outside the pool before each of the picks (1, P, d) in it.
+
+        Only rows that could reach the least of `best` (1, P) at any time are looked at pick by pick.
+        """
         sums = torch.nn.functional.pad(picked[:, :-1], (0, 0, 1, 0)).cumsum(1)
         along = (sums @ self.axis.unsqueeze(2)).squeeze(2)
         length = picked.norm(dim=2).cumsum(1)  # at least that of a sum, and of its rounding
         apart = (sums - along.unsqueeze(2) * self.axis.unsqueeze(1)).norm(dim=2) + MARGIN * length
+        least, most = along.amin(1, keepdim=True), along.amax(1, keepdim=True)
+        drift = self.apart * apart.amax(1) - torch.minimum(self.along * least, self.along * most)
+        near = (values + penalty * drift >= best.amin()).nonzero()[:, 1]
         bounds = torch.full_like(along, -torch.inf)
-        for part in tiles(values.shape[1], 8 * 2 * along.shape[1], TILE_BYTES, values.device):
-            rise = penalty * (self.apart[:, part, None] * apart - self.along[:, part, None] * along)
-            bounds = torch.maximum(bounds, rise.add_(values[:, part, None]).amax(1))
+        for part in tiles(len(near), 8 * 4 * along.shape[1], TILE_BYTES, values.device):
+            at = near[part]
+            rise = penalty * (self.apart[:, at, None] * apart - self.along[:, at, None] * along)
+            bounds = torch.maximum(bounds, rise.add_(values[:, at, None]).amax(1))
         return bounds
 
 
