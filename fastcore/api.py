@@ -80,7 +80,9 @@ def select(
             2-D array of features of rows outside the data.
         weights: "cluster" to count the rows that each pick represents; they sum to n.
         seed: of all random choices.
-        device: "cpu" or "cuda"; by default where the data is.
+        device: "cpu" or "cuda"; by default where the data is. Features on the host that are more than two fifths
+            of what is free on a GPU stay there and are streamed, by k_center, graph_cut (cosine, dot),
+            facility_location and herding; the picks are the same.
         backend: "auto", "reference" (plain torch), "cpu" or "cuda" (native kernels); by default
             $FASTCORE_BACKEND, or "auto". The picks are the same.
         memory: bytes that may be used beside the data: tables take at most all of them, copies of the rows of
@@ -126,6 +128,7 @@ def select(
         labels = found if labels is None else labels
     with _settings(backend), planner.plan(memory) as plan:
         source = needs.Source(chosen, data, metric, where, signal)
+        plan.shares.clear()  # from here on, what is free beside the data
         n = source.n
         labelled = _labels(source.labels if labels is None else labels, balance, n)
         codes = None if labelled is None else labelled[0]

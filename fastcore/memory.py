@@ -78,7 +78,8 @@ class Plan:
             shares = Shares(self.free)  # on a CPU every loop knows what suits a cache
             if device.type == "cuda":
                 free = free_bytes(device)
-                shares = Shares(free, min(LARGEST_TILE, free // 16), free // 8, free // 3, 2 * free // 3)
+                # Facility location has the rows twice, beside its block.
+                shares = Shares(free, min(LARGEST_TILE, free // 16), free // 8, free // 3, 2 * free // 5)
             if self.limit is not None:
                 shares.tile = max(SMALLEST, min(shares.tile, self.limit // 4))
                 shares.batch = max(SMALLEST, min(shares.batch, self.limit // 2))

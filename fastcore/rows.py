@@ -17,7 +17,8 @@ from fastcore.ops import project as project_op
 from fastcore.ops import squared_norms as squared_norms_op
 from fastcore.ops import weighted_sum as weighted_sum_op
 
-STREAM_BYTES = 2 * TILE_BYTES
+STREAM_BYTES = 8 * TILE_BYTES
+"""Of a tile on its way: many times what a bus needs to be busy, and little to wait for at the start."""
 
 
 class HostRows:
@@ -72,7 +73,8 @@ class Streamed:
         good until the next one is asked for.
         """
         n, width = self.shape[1:]
-        step = tile_rows(self.device, row_bytes + 8 * width, STREAM_BYTES, max(1, n - start))
+        most = max(1, min(n - start, STREAM_BYTES // (4 * width)))
+        step = tile_rows(self.device, row_bytes + 8 * width, 2 * TILE_BYTES, most)
         parts = [slice(first, min(first + step, n)) for first in range(start, n, step)]
         if self.device.type == "cuda":
             return self._copies(parts, step)

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from fastcore.divergence import SAME_ROW, Divergence, symmetric_divergence, with_logs
 from fastcore.greedy.batches import TILE_BYTES, Batch, mark, marked, pick
-from fastcore.greedy.distances import PairwiseDistances, nearest_of
+from fastcore.greedy.distances import nearest_of
+from fastcore.greedy.pairwise import PairwiseDistances
 from fastcore.memory import tile_rows, tiles
 from fastcore.numerics import product_error
 from fastcore.similarity import Outside

@@ -15,8 +15,9 @@ from torch import Tensor
 from fastcore.budget import Partition
 from fastcore.divergence import Divergence
 from fastcore.greedy.batches import Batch, earlier, in_batches, top_block, trim
-from fastcore.greedy.distances import FeatureDistances, MatrixDistances, PairwiseDistances, ProductDistances
+from fastcore.greedy.distances import FeatureDistances
 from fastcore.greedy.divergences import DivergenceDistances
+from fastcore.greedy.pairwise import MatrixDistances, PairwiseDistances, ProductDistances
 from fastcore.greedy.picks import Collector, Counter, PickList, Picks
 from fastcore.memory import retried
 from fastcore.numerics import full_precision

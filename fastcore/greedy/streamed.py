@@ -90,7 +90,8 @@ class StreamedCoverage(FeatureCoverage):
 
     def candidates(self, wanted: int) -> int:
         """Candidates of a pass, at most `wanted`."""
-        return block_rows(self.coverage.device, 8 * self.n, min(wanted, self.n))
+        row_bytes = 8 * self.n + 12 * self.sets.x.shape[2]
+        return block_rows(self.coverage.device, row_bytes, min(wanted, self.n))
 
     def block(self, at: Tensor) -> Tensor:
         """(1, B, n) float64 similarity of the candidates at positions (1, B) with all rows."""
