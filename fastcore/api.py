@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,10 @@ import torch
 from torch import Tensor
 
 from fastcore import checks, distributed, inputs, needs, ops
+from fastcore import memory as planner
 from fastcore.budget import Partition, resolve_budget
 from fastcore.environment import peak_bytes, versions
-from fastcore.greedy.picks import Picks
+from fastcore.greedy.picks import Picks, Tally
 from fastcore.numerics import full_precision
 from fastcore.progress import Progress
 from fastcore.registry import Context, Method, get_method, methods_taking
@@ -79,10 +81,13 @@ def select(
             2-D array of features of rows outside the data.
         weights: "cluster" to count the rows that each pick represents; they sum to n.
         seed: of all random choices.
-        device: "cpu" or "cuda"; by default where the data is.
+        device: "cpu" or "cuda"; by default where the data is. Features on the host that are more than two fifths
+            of what is free on a GPU stay there and are streamed, by k_center, graph_cut (cosine, dot),
+            facility_location and herding; the picks are the same.
         backend: "auto", "reference" (plain torch), "cpu" or "cuda" (native kernels); by default
             $FASTCORE_BACKEND, or "auto". The picks are the same.
-        memory: bytes that may be used beside the data.
+        memory: bytes that may be used beside the data: tables take at most all of them, copies of the rows of
+            classes half, tiles a quarter. By default what is free. The picks are the same.
         progress: True for a bar, False for none, None for one when the work is long, on a terminal.
         group: "world" or a ``torch.distributed`` process group, when each of several processes holds some of the
             rows: all of them call ``select`` with their own rows (and labels) and get the same Selection, that of
@@ -145,11 +150,13 @@ def select(
             chosen, model, rows, signal, signal_options, run, labels is None and balance is not False
         )
         labels = found if labels is None else labels
-    with _settings(backend):
+    with _settings(backend), planner.plan(memory) as plan:
         if ranks is None:
             source = needs.Source(chosen, data, metric, where, signal)
         else:
+            plan.alone = False
             source = distributed.ShardedSource(ranks, chosen, data, metric, where, signal)
+        plan.shares.clear()  # from here on, what is free beside the data
         n = source.n
         labelled = _labels(source, labels, balance)
         codes = None if labelled is None else labelled[0]
@@ -168,14 +175,20 @@ def select(
         ran_on = ops.active_backend(source.device) if looks else "reference"
         measured = {} if model is not None else signal_options
         with Progress(budget, method, progress) as bar:
-            generator = torch.Generator(device="cpu").manual_seed(seed)
-            context = Context(generator, seed, taken, memory, bar, held_out)
-            picks = source.pick(partition, context, gamma, measured, options)
+            tally = Tally(bar)
+
+            def picked() -> Picks:
+                tally.rewind()
+                generator = torch.Generator(device="cpu").manual_seed(seed)
+                context = Context(generator, seed, taken, memory, tally, held_out)
+                return source.pick(partition, context, gamma, measured, options)
+
+            picks = planner.retried(picked)
         indices, places = _in_order(picks)
         _check_count(chosen, indices, partition, stop_at)
         owners = None
         if clusters:
-            owners = source.owners(partition, indices, gamma)
+            owners = planner.retried(partial(source.owners, partition, indices, gamma))
         counted = _weights(picks, places, owners)
         info = {
             "method": method,
@@ -195,6 +208,7 @@ def select(
             "backend": ran_on,
             "stopped_early": len(indices) < budget,
             **picks.info,
+            "memory": plan.facts(source.device),
             "seconds": time.perf_counter() - start,
             "peak_bytes": peak_bytes()[str(source.device)] - peaks.get(str(source.device), 0),
             "versions": versions(),

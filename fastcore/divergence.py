@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fastcore.memory import TILE_BYTES, tiles
+
 LEAST = 1e-12
 """A probability below this counts as this, so that log p exists: a one-hot row has no NaN and no infinity.
 
@@ -14,8 +16,6 @@ which a float32 softmax tells apart from 0 mostly count as they are.
 
 SAME_ROW = 1e-12
 """Two rows whose divergence is below this coincide: their divergence counts as 0."""
-
-_TILE_BYTES = 8 << 20
 
 
 class Divergence:
@@ -64,9 +64,8 @@ def mean_divergence(probabilities: Tensor, neighbours: Tensor) -> Tensor:
     tiles of a few MB.
     """
     out = torch.zeros(len(neighbours), dtype=torch.float64, device=neighbours.device)
-    step = max(1, _TILE_BYTES // (8 * max(1, neighbours[:1].numel()) * probabilities.shape[1]))
-    for start in range(0, len(out), step):
-        part = slice(start, start + step)
+    row_bytes = 8 * max(1, neighbours[:1].numel()) * probabilities.shape[1]
+    for part in tiles(len(out), row_bytes, TILE_BYTES, out.device):
         own, others = with_logs(probabilities[part])[1], neighbours[part]
         p, logs = with_logs(probabilities[others.clamp(min=0)])
         each = (p * (logs - own.unsqueeze(1))).sum(2).masked_fill(others < 0, 0)

@@ -46,7 +46,7 @@ class LastLayerGradients:
         classes = logits.shape[1]
         check_classes(labels, classes)
         delta = torch.empty(logits.shape, dtype=torch.float32, device=logits.device)
-        for part in tiles(len(logits), 8 * classes):
+        for part in tiles(len(logits), 8 * classes, device=logits.device):
             p = torch.softmax(logits[part].double(), 1)
             own = labels[part].to(p.device).unsqueeze(1)
             p.scatter_(1, own, 0.0)
@@ -141,7 +141,7 @@ class LastLayerGradients:
         return (self.delta.unsqueeze(2) * torch.cat([ones, self.h], 1).unsqueeze(1)).flatten(1)
 
     def _parts(self, numbers: int) -> Iterator[slice]:
-        return tiles(self.n, 8 * numbers)
+        return tiles(self.n, 8 * numbers, device=self.device)
 
 
 def check_classes(labels: Tensor, classes: int) -> None:

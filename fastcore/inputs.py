@@ -26,6 +26,14 @@ def as_features(data: Any, device: Any = None, name: str = "data") -> Tensor:
     other dtypes are rounded to float32. Raises TypeError for other kinds and dtypes, ValueError for a wrong
     shape, for NaN and infinity, and for a row with a norm above 1e18.
     """
+    table = as_table(data, name)
+    rows = _as_float32(table, device)
+    _check_norms(rows, _check_finite(rows, table, name), name)
+    return rows
+
+
+def as_table(data: Any, name: str = "data") -> Tensor:
+    """``data`` as a real tensor (n, d), as it is and where it is, its values not looked at. Raises as above."""
     table = as_tensor(data, name)
     if table.layout != torch.strided:
         raise TypeError(f"{name} is sparse: sparse input needs metric='precomputed'")
@@ -40,9 +48,14 @@ def as_features(data: Any, device: Any = None, name: str = "data") -> Tensor:
         )
     if 0 in table.shape:
         raise ValueError(f"{name} must not be empty, got shape {tuple(table.shape)}")
-    rows = _as_float32(table, device)
-    _check_norms(rows, _check_finite(rows, table, name), name)
-    return rows
+    return table
+
+
+def check_rows(table: Tensor, name: str = "data") -> None:
+    """Raises ValueError for what ``as_features`` does, looking at a few rows of ``table`` (n, d) at a time."""
+    for start, tile in _tiles(table):
+        rows = tile.float()
+        _check_norms(rows, _check_finite(rows, tile, name, start), name, start)
 
 
 def as_matrix(data: Any, device: Any = None, pairs: str = "similarity") -> Tensor:
@@ -295,7 +308,7 @@ def _tiles(table: Tensor) -> Iterator[tuple[int, Tensor]]:
     return ((start, table[start : start + step]) for start in range(0, len(table), step))
 
 
-def _check_finite(rows: Tensor, original: Tensor, name: str) -> float:
+def _check_finite(rows: Tensor, original: Tensor, name: str, first: int = 0) -> float:
     """The largest absolute value, which must be finite."""
     # The least and the largest value carry a NaN along, and take no memory to find.
     largest = float(torch.stack(torch.aminmax(rows)).abs().max())
@@ -305,12 +318,12 @@ def _check_finite(rows: Tensor, original: Tensor, name: str) -> float:
         bad = torch.nonzero(~torch.isfinite(tile))
         if len(bad):
             row, column = start + int(bad[0, 0]), int(bad[0, 1])
-            value = float(original[row, column])
-            raise ValueError(f"{name} must be finite in float32, got {value} at row {row}, column {column}")
+            value, place = float(original[row, column]), f"row {first + row}, column {column}"
+            raise ValueError(f"{name} must be finite in float32, got {value} at {place}")
     return largest
 
 
-def _check_norms(rows: Tensor, largest: float, name: str) -> None:
+def _check_norms(rows: Tensor, largest: float, name: str, first: int = 0) -> None:
     if largest * math.sqrt(rows.shape[1]) <= LARGEST_NORM:
         return
     for start, tile in _tiles(rows):
@@ -320,5 +333,5 @@ def _check_norms(rows: Tensor, largest: float, name: str) -> None:
             row = int(bad[0, 0])
             raise ValueError(
                 f"{name} must have rows of norm at most {LARGEST_NORM:g}, got {float(norms[row]):g} at row "
-                f"{start + row}: scale the features down"
+                f"{first + start + row}: scale the features down"
             )

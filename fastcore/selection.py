@@ -65,9 +65,12 @@ class Selection:
         gains: (k,) float64, what each pick was worth, in the units of the method; None for random picks.
         scores: (n,) float64, the score of every row, where the method scores rows.
         weights: (k,) float64, how much each pick counts, where the method or ``weights=`` gives them.
-        info: how it was made: method, options, n, k, seed, device, backend, seconds, peak_bytes, versions.
-            peak_bytes is by how much the peak memory of the process grew (resident memory on a CPU, memory
-            allocated by torch on a GPU); 0 when the selection stayed below an earlier peak.
+        info: how it was made: method, options, n, k, seed, device, backend, seconds, memory, peak_bytes, versions.
+            memory says what was planned: bytes "free" on the device, the "limit" that was given, the bytes of a
+            "tile" of rows and of a "batch" of classes, whether features were "streamed" from the host, and how
+            many "retries" were made because memory ran out. peak_bytes is by how much the peak memory of the
+            process grew (resident memory on a CPU, memory allocated by torch on a GPU); 0 when the selection
+            stayed below an earlier peak.
     """
 
     indices: np.ndarray

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fastcore.gradients import LastLayerGradients
+from fastcore.memory import tiles
 from fastcore.ops.facility_location_block import (
     COSINE,
     DOT,
@@ -18,9 +19,7 @@ from fastcore.ops.facility_location_block import (
     inner_products,
     similarity_of_products,
 )
-from fastcore.ops.project import project
-from fastcore.ops.squared_norms import squared_norms
-from fastcore.ops.weighted_sum import weighted_sum
+from fastcore.rows import HostRows, Streamed, project, squared_norms, weighted_sum
 
 Outside = Tensor | LastLayerGradients
 """Rows outside the data: features (m, d), or m gradients."""
@@ -36,14 +35,15 @@ class RowSimilarity:
     is the mean squared distance of two rows unless it is given.
 
     Attributes:
-        factors: the arrays (n, width) float32, contiguous, that `inner_products` reads.
+        factors: the arrays (n, width) float32, contiguous, that `inner_products` reads; features may be HostRows.
         norms: (n,) float64 squared norms.
         scale: (n,) float64 factors that make rows unit vectors (cosine; 0 for a zero row), otherwise ones.
         parameter: c of euclidean, gamma of rbf, otherwise 0.
     """
 
-    def __init__(self, factors: tuple[Tensor, ...], norms: Tensor, metric: str, gamma: float | None) -> None:
-        self.factors, self.norms, self.metric = factors, norms, metric
+    def __init__(self, factors: tuple[Any, ...], norms: Tensor, metric: str, gamma: float | None) -> None:
+        self.factors: tuple[Tensor, ...] = factors
+        self.norms, self.metric = norms, metric
         self.scale = self._scale(norms)
         self.parameter = 0.0
         if metric in ("euclidean", "rbf"):
@@ -117,9 +117,7 @@ class RowSimilarity:
         if rows is not None:
             ours, scale, norms = tuple(factor[rows] for factor in ours), scale[rows], norms[rows]
         out = torch.empty(len(norms), len(others[0]), dtype=torch.float64, device=self.device)
-        tile = max(1, (16 << 20) // (8 * self.width))
-        for start in range(0, len(out), tile):
-            part = slice(start, start + tile)
+        for part in tiles(len(out), 8 * self.width, device=self.device):
             products = inner_products([factor[part].double() for factor in ours], others)
             if side is not None:
                 own = scale[part], norms[part]
@@ -132,16 +130,19 @@ class FeatureSimilarity(RowSimilarity):
     """Similarity of feature rows: see RowSimilarity.
 
     Attributes:
-        features: (n, d) float32, contiguous.
+        features: (n, d) float32, contiguous, or HostRows.
     """
 
-    def __init__(self, features: Tensor, metric: str = "cosine", gamma: float | None = None) -> None:
+    def __init__(
+        self, features: Tensor | HostRows, metric: str = "cosine", gamma: float | None = None
+    ) -> None:
         self.features = features
-        super().__init__((features,), squared_norms(features[None])[0], metric, gamma)
+        self._rows = Streamed(features) if isinstance(features, HostRows) else features[None]
+        super().__init__((features,), squared_norms(self._rows)[0], metric, gamma)
 
     def _mean(self) -> tuple[Tensor, Tensor]:
-        mean = weighted_sum(self.features[None], torch.full_like(self.norms, 1 / self.n)[None])
-        return mean.square().sum(), project(self.features[None], mean)[0]
+        mean = weighted_sum(self._rows, torch.full_like(self.norms, 1 / self.n)[None])
+        return mean.square().sum(), project(self._rows, mean)[0]
 
     def external(self, rows: Tensor, among: Tensor | None = None) -> Tensor:
         """Similarity (rows, m) in float64 of rows `among` (all by default) with m outside `rows` (m, d)."""
@@ -261,10 +262,12 @@ class SparseSimilarity:
 Similarity = FeatureSimilarity | GradientSimilarity | DenseSimilarity | SparseSimilarity
 
 
-def view(data: Tensor | LastLayerGradients, metric: str = "cosine", gamma: float | None = None) -> Similarity:
+def view(
+    data: Tensor | HostRows | LastLayerGradients, metric: str = "cosine", gamma: float | None = None
+) -> Similarity:
     """The view of `data` under `metric`: features (n, d), gradients, or an n x n matrix for "precomputed"."""
     if isinstance(data, LastLayerGradients):
         return GradientSimilarity(data, metric, gamma)
-    if metric != "precomputed":
+    if metric != "precomputed" or isinstance(data, HostRows):
         return FeatureSimilarity(data, metric, gamma)
     return DenseSimilarity(data) if data.layout == torch.strided else SparseSimilarity(data)

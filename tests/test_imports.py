@@ -16,7 +16,7 @@ PACKAGE = ROOT / "fastcore"
 LAYERS = [
     ["checks", "environment", "figures", "files", "inputs", "memory", "numerics", "progress"],
     ["ops"],
-    ["gradients"],
+    ["gradients", "rows"],
     ["divergence", "similarity"],
     ["budget"],
     ["assignment", "greedy"],

@@ -116,19 +116,19 @@ class ShardedCoverage(FeatureCoverage):
             best = self.diagonal  # nothing is more similar than itself
         else:
             best = torch.zeros_like(self.coverage)
-            for _, _, similarity in self.candidates():
+            for _, _, similarity in self._compared():
                 best = torch.maximum(best, similarity.amax(1).double())
         return self.ranks.sum((best * self.coverage.isfinite()).sum(1))
 
     def sweep(self) -> None:
         """Brings the bounds of all candidates up to date: n^2 similarities, shared by the ranks."""
-        for rank, part, similarity in self.candidates():
+        for rank, part, similarity in self._compared():
             gains, active = coverage_gains(similarity, self.coverage, self.error)
             fresh = self.ranks.sum(gains + self.error * active)
             if rank == self.ranks.rank:
                 self.bounds[:, part] = torch.where(self.bounds[:, part] == -torch.inf, -torch.inf, fresh)
 
-    def candidates(self) -> Iterator[tuple[int, slice, Tensor]]:
+    def _compared(self) -> Iterator[tuple[int, slice, Tensor]]:
         """Similarities (1, T, m) float32 of the rows of every rank in turn with those of this one."""
         most, width = max(1, *self.shards.counts), self.operand.shape[2]
         step = max(1, 4 * TILE_BYTES // (4 * max(most, width)))

@@ -6,21 +6,20 @@ import torch
 from torch import Tensor
 
 from fastcore.distributed.shards import Shards
-from fastcore.greedy.batches import TILE_BYTES, Batch, mark, pick
-from fastcore.greedy.cuts import BLOCK, FLOOR, BlockCut, LinearCut
+from fastcore.greedy.batches import mark, pick
+from fastcore.greedy.cuts import BLOCK, FLOOR, AxisCut, BlockCut
+from fastcore.memory import TILE_BYTES
 from fastcore.ops.choice import TIE, tolerance
 from fastcore.ops.graph_cut_block import graph_cut_block
-from fastcore.ops.project import project
 from fastcore.similarity import FeatureSimilarity, Outside
 
 PICKS_A_PASS = 100
-ROUNDING = 1e-14  # of squared lengths, relative
 
 FEWEST = 8
 """Picks that a pass tries at least: their cost is that of the collectives."""
 
 
-class ShardedCut(LinearCut):
+class ShardedCut(AxisCut):
     """Graph-cut gains of the rows of all ranks, each rank's of its own rows.
 
     A pass gathers a block of the rows with the largest gains and picks inside it, as far as it may go. Then every
@@ -32,14 +31,6 @@ class ShardedCut(LinearCut):
         self.shards = shards
         self.block, self.tries = BLOCK, PICKS_A_PASS
         super().__init__(view, shards.batch(view.device), lam)
-
-    def _see(self, squares: Tensor, total: Tensor, batch: Batch) -> None:
-        # Picks drift along the mean direction most of all; what each row has along it and apart from it bounds how
-        # its gain changes. One direction that all ranks know.
-        length = total.norm(dim=1, keepdim=True)
-        self.axis = torch.where(length > 0, total / length, 0.0)
-        self.along = self.scale * project(self.x, self.axis)
-        self.apart = ((squares - self.along.square()).clamp_(min=0) + ROUNDING * squares).sqrt()
 
     def _sum(self, rows: Tensor, weights: Tensor) -> Tensor:
         return self.shards.ranks.sum(super()._sum(rows, weights))
@@ -124,7 +115,7 @@ class ShardedPairwiseCut(BlockCut):
         super().__init__(lam)
         self.shards, self.view, self.wanted = shards, view, BLOCK
         batch = shards.batch(view.device)
-        self.x, self.inside = batch.take(view.features), (batch.rows[0] >= 0).double()
+        self.x, self.inside = batch.take_rows(view.features), (batch.rows[0] >= 0).double()
         self.gains = -lam * batch.take(view.diagonal())
         step = max(1, TILE_BYTES // (8 * max(shards.counts)))
         for rank, part, rows in shards.every(self.x, step):

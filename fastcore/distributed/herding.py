@@ -32,7 +32,7 @@ def herding(
     rank reads its own features once a pick.
     """
     ranks, batch = shards.ranks, shards.batch(view.device)
-    x, scale = batch.take(view.features), batch.take(view.scale)
+    x, scale = batch.take_rows(view.features), batch.take(view.scale)
     norms = batch.take(view.norms) * scale.square()
     taken = batch.rows < 0
     mean = ranks.sum(weighted_sum(x, scale * ~taken / shards.n))

@@ -42,8 +42,13 @@ def log_det(
         state.add_external(outside)
     elif fixed is not None:
         state.add_mask(fixed[None])
-    while bool((made.left > 0).any()):
-        state.step(made, BLOCK, out, progress)
+    while made.more():
+        positions, triangle, count = state.step(made, BLOCK)
+        out.count(passes=1)
+        if progress is not None:
+            progress.update(count)
+        if made.more():
+            state.add(positions, triangle)
     out.add(batch, made)
     return out.picks()
 

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from fastcore.budget import Partition
 from fastcore.gradients import LastLayerGradients
+from fastcore.greedy.picks import Counter, Tally
+from fastcore.memory import BATCH_BYTES, TILE_BYTES, current, retried, tile_rows
 from fastcore.ops.choice import TIE
 from fastcore.ops.facility_location_block import inner_products, similarity_of_products
+from fastcore.rows import HostRows, Rows, Streamed, fits, row_tiles
 from fastcore.similarity import METRICS, DenseSimilarity, Outside, RowSimilarity
-
-BATCH_BYTES = 64 << 20
-"""Copies of the rows of several classes are made in batches of at most this size (or of one class)."""
-
-TILE_BYTES = 8 << 20
-"""Scratch copies of rows are made in tiles of about this size."""
 
 
 @dataclass
@@ -39,6 +37,21 @@ class Batch:
     budgets: Tensor
     whole: bool
 
+    def streams(self, values: Tensor | HostRows) -> bool:
+        """Whether rows are on the host, and those of the one set of this batch too many for the device."""
+        if not isinstance(values, HostRows) or len(self.rows) > 1:  # several make a batch that fits
+            return False
+        return not fits(4 * self.rows.numel() * values.shape[1], values.device)
+
+    def take_rows(self, values: Tensor | HostRows) -> Any:
+        """`take` of features: (G, n, d), or Streamed where they do not fit on the device."""
+        if isinstance(values, Tensor):
+            return self.take(values)
+        if self.streams(values):
+            return Streamed(values, None if self.whole else self.rows[0].cpu())
+        taken = values[self.rows.clamp(min=0).flatten()].view(*self.rows.shape, values.shape[1])
+        return taken if self.whole else taken.masked_fill_((self.rows < 0).unsqueeze(2), 0)
+
     def take(self, values: Tensor) -> Tensor:
         """values (total, ...) of the rows of every set: (G, n, ...), zeros for padding."""
         if self.whole:
@@ -56,21 +69,58 @@ def batches(
 ) -> Iterator[Batch]:
     """Batches of the ground sets that have a budget, of similar size, largest first.
 
-    `row_bytes` is what one padded row costs the engine. The loop is over batches, not over classes.
+    `row_bytes` is what one padded row costs the engine. The loop is over batches, not over classes. `limit` is
+    the size of a batch on a CPU; on a GPU it is a share of the free memory.
     """
-    sizes, budgets = partition.sizes, partition.budgets
-    order = sizes.argsort(descending=True, stable=True)
-    order = order[budgets[order] > 0]
-    whole = partition.sets == 1  # a partition covers all rows
+    order = _order(partition)
     while len(order):
-        longest = int(sizes[order[0]])
-        count = max(1, limit // (longest * max(1, row_bytes)))
-        sets, order = order[:count], order[count:]
-        within = torch.arange(longest, device="cpu")
-        inside = within < sizes[sets, None]
-        at = (partition.offsets[sets, None] + within).clamp(max=len(partition.rows) - 1)
-        rows = torch.where(inside, partition.rows[at], -1)
-        yield Batch(sets, rows.to(device), sizes[sets].to(device), budgets[sets].to(device), whole)
+        batch = _batch(partition, order, device, row_bytes, limit)
+        yield batch
+        order = order[len(batch.sets) :]
+
+
+def in_batches(
+    work: Callable[[Batch, Counter], None],
+    partition: Partition,
+    device: torch.device,
+    row_bytes: int,
+    progress: Counter | None = None,
+) -> None:
+    """work(batch, progress) for the same batches; one that memory does not suffice for is repeated in
+    smaller ones.
+
+    What `work` leaves behind must be its last step. A pick that is made again counts once.
+    """
+    order, tally = _order(partition), Tally(progress)
+
+    def one() -> int:
+        tally.rewind()
+        batch = _batch(partition, order, device, row_bytes, BATCH_BYTES)
+        work(batch, tally)
+        return len(batch.sets)
+
+    while len(order):
+        order = order[retried(one) :]
+        tally.settle()
+
+
+def _order(partition: Partition) -> Tensor:
+    order = partition.sizes.argsort(descending=True, stable=True)
+    return order[partition.budgets[order] > 0]
+
+
+def _batch(partition: Partition, order: Tensor, device: torch.device, row_bytes: int, usual: int) -> Batch:
+    sizes, plan = partition.sizes, current()
+    longest = int(sizes[order[0]])
+    set_bytes = longest * max(1, row_bytes)
+    sets = order[: plan.count("batch", device, set_bytes, usual)]
+    plan.note("batch", device, len(sets), set_bytes)
+    within = torch.arange(longest, device="cpu")
+    inside = within < sizes[sets, None]
+    at = (partition.offsets[sets, None] + within).clamp(max=len(partition.rows) - 1)
+    rows = torch.where(inside, partition.rows[at], -1)
+    whole = partition.sets == 1  # a partition covers all rows
+    return Batch(sets, rows.to(device), sizes[sets].to(device), partition.budgets[sets].to(device), whole)
 
 
 def row_mask(rows: Tensor, n: int, device: torch.device) -> Tensor:
@@ -91,7 +141,7 @@ class FeatureSets:
 
     def __init__(self, view: RowSimilarity, batch: Batch) -> None:
         self.inside = batch.rows >= 0
-        self.factors = [batch.take(factor) for factor in view.factors]
+        self.factors: list[Tensor] = [batch.take_rows(factor) for factor in view.factors]
         self.x, self.scale, self.norms = self.factors[0], batch.take(view.scale), batch.take(view.norms)
         self.metric, self.parameter = METRICS[view.metric], view.parameter
 
@@ -106,12 +156,11 @@ class FeatureSets:
         """Similarity (G, T, P) of T rows at a time with the rows at positions (G, P)."""
         others = [pick(factor, positions).double() for factor in self.factors]
         side = pick(self.scale, positions), pick(self.norms, positions)
-        sets, n = self.scale.shape
+        sets = len(self.scale)
         numbers = sum(factor.shape[2] for factor in self.factors) + 3 * positions.shape[1]
-        tile = max(1, TILE_BYTES // (8 * sets * numbers))  # no float64 copy of all rows is made
-        for start in range(0, n, tile):
-            part = slice(start, start + tile)
-            products = inner_products([factor[:, part].double() for factor in self.factors], others)
+        for part, x in row_tiles(self.x, 8 * sets * numbers, TILE_BYTES):  # no float64 copy of all rows
+            ours = [x, *(factor[:, part] for factor in self.factors[1:])]
+            products = inner_products([factor.double() for factor in ours], others)
             rows = self.scale[:, part], self.norms[:, part]
             similarity = similarity_of_products(products, rows, side, self.metric, self.parameter)
             yield part, similarity.mul_(self.inside[:, part].unsqueeze(2))
@@ -120,7 +169,7 @@ class FeatureSets:
         """(G, n) similarity of every row to all rows of its set, added up: n^2 pairs in tiles."""
         sets, n = self.scale.shape
         every = torch.arange(n, device=self.scale.device).expand(sets, n)
-        step = max(1, TILE_BYTES // (8 * n * sets))
+        step = tile_rows(self.scale.device, 8 * n * sets, n=n)
         return torch.cat([self.columns(part).sum(1) for part in every.split(step, dim=1)], 1)
 
     def among(self, positions: Tensor) -> Tensor:
@@ -171,10 +220,10 @@ def earlier(
     return row_mask(preselected, n, device), None
 
 
-def pick(values: Tensor, positions: Tensor | None) -> Tensor:
-    """values (G, n) or (G, n, d) at positions (G, P): (G, P) or (G, P, d). None means all; -1 gives any row."""
-    if positions is None:
-        return values
+def pick(values: Rows, positions: Tensor) -> Tensor:
+    """values (G, n) or (G, n, d) at positions (G, P): (G, P) or (G, P, d); -1 gives any row."""
+    if isinstance(values, Streamed):
+        return values.take(positions)
     at = positions.clamp(min=0)
     if values.dim() == 2:
         return values.gather(1, at)

@@ -41,14 +41,14 @@ class Couplings:
         out = torch.empty(sets, n, classes, dtype=torch.float64, device=e.device)
         if n * m * (classes + width) < (n + m) * classes * width:
             y = self.y.double().mT
-            for part in tiles(n, 8 * sets * (width + m), TILE_BYTES):
+            for part in tiles(n, 8 * sets * (width + m), TILE_BYTES, e.device):
                 out[:, part] = (self.h[:, part].double() @ y).add_(1) @ e
             return out
         constant = e.sum(1, keepdim=True)
         total = torch.zeros(sets, width, classes, dtype=torch.float64, device=e.device)
-        for part in tiles(m, 8 * sets * width, TILE_BYTES):
+        for part in tiles(m, 8 * sets * width, TILE_BYTES, e.device):
             total += self.y[:, part].double().mT @ e[:, part]
-        for part in tiles(n, 8 * sets * width, TILE_BYTES):
+        for part in tiles(n, 8 * sets * width, TILE_BYTES, e.device):
             out[:, part] = constant + self.h[:, part].double() @ total
         return out
 

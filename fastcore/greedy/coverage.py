@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from fastcore.greedy.active_lists import ActiveLists
-from fastcore.greedy.batches import TILE_BYTES, Batch, FeatureSets, MatrixSets, marked, pick
+from fastcore.greedy.batches import Batch, FeatureSets, MatrixSets, marked, pick
+from fastcore.memory import TILE_BYTES, block_rows, table_fits, tile_rows
 from fastcore.numerics import UNIT, product_error
 from fastcore.ops.asymmetry import asymmetry
 from fastcore.ops.coverage_gains import coverage_gains
 from fastcore.ops.facility_location_block import facility_location_block
-from fastcore.ops.project import project
-from fastcore.ops.weighted_sum import weighted_sum
+from fastcore.rows import project, weighted_sum
 from fastcore.similarity import METRICS, DenseSimilarity, FeatureSimilarity, Outside, RowSimilarity
 
 FLOOR = 1e-14
@@ -69,6 +69,12 @@ class Coverage:
         if self.matrix is None and len(self.coverage) == 1:
             self.lists = ActiveLists.within(limit, self.n, self.coverage.device)
 
+    def keep(self, at: Tensor, similarity: Tensor) -> None:
+        """Keeps what still matters of the similarities (G, B, n) of candidates, once the coverage has grown."""
+        if self.lists is not None:
+            self.lists.outdate()
+            self.lists.keep(at[0], similarity[0], self.coverage[0], self.error)
+
     def tighten(self, block: int) -> None:
         """Brings bounds up to date that may be among the `block` largest, as far as no column must be made."""
         if self.lists is not None:
@@ -104,7 +110,13 @@ class Coverage:
 
     def step(self) -> int:
         """Candidates whose similarities are made or read together in a sweep."""
-        return max(1, 4 * TILE_BYTES // (4 * self.n * len(self.coverage)))
+        return tile_rows(self.coverage.device, 4 * self.coverage.numel(), 4 * TILE_BYTES, self.n)
+
+    def candidates(self, wanted: int) -> int:
+        """Candidates of a pass, at most `wanted`: all rows where the matrix is kept."""
+        if self.matrix is not None:
+            return self.n
+        return block_rows(self.coverage.device, 4 * self.coverage.numel(), wanted)
 
     def tiles(self) -> Iterator[tuple[slice, Tensor]]:
         """Similarities of all candidates with all rows, (G, T, n) at a time."""
@@ -119,10 +131,11 @@ class Coverage:
 
     def sweep(self) -> None:
         """Brings the bounds of all candidates up to date: n^2 similarities."""
+        bounds = self.bounds.clone()
         for part, similarity in self.tiles():
             gains, active = coverage_gains(similarity.contiguous(), self.coverage, self.error)
-            fresh = gains + self.error * active
-            self.bounds[:, part] = torch.where(self.bounds[:, part] == -torch.inf, -torch.inf, fresh)
+            bounds[:, part] = gains + self.error * active
+        self.bounds = bounds.masked_fill_(self.bounds == -torch.inf, -torch.inf)
 
     def add_mask(self, rows: Tensor) -> None:
         """Takes the rows where the mask (G, n) is true as picked."""
@@ -141,20 +154,19 @@ class Coverage:
 
     def greedy(
         self, similarity: Tensor, at: Tensor, budgets: Tensor, outside: Tensor, outside_row: Tensor, most: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Picks among the candidates at positions (G, B), whose similarities (G, B, n) are given."""
-        bounds = pick(self.bounds, at).contiguous()
-        state = (at, self.coverage, bounds)
+    ) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, Tensor]]:
+        """Picks among the candidates at positions (G, B), whose similarities (G, B, n) are given.
+
+        Returns picks, gains, evaluations, and the coverage and bounds behind them.
+        """
+        coverage, bounds = self.coverage.clone(), pick(self.bounds, at).contiguous()
+        state = (at, coverage, bounds)
         limits = (at, budgets, outside, outside_row, self.floor)
         metric, parameter = self._metric()
         found = facility_location_block(
             similarity, *self._exact(), *state, *limits, self.error, metric, parameter, most
         )
-        self.bounds.scatter_(1, at, bounds)
-        if self.lists is not None:
-            self.lists.outdate()
-            self.lists.keep(at[0], similarity[0], self.coverage[0], self.error)
-        return found
+        return *found, (coverage, self.bounds.scatter(1, at, bounds))
 
     def _exact(self) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
         return None, None, None, None
@@ -201,7 +213,7 @@ class FeatureCoverage(Coverage):
             # The root of a small squared distance magnifies rounding: these products are float64.
             largest = view.parameter if view.metric == "euclidean" else 1.0
             self.error = 2 * UNIT * largest + 1e-7 * (longest if view.metric == "euclidean" else 0.0)
-        if MATRIX_BYTES * len(self.coverage) * self.n**2 <= limit:
+        if table_fits(view.device, int(MATRIX_BYTES * len(self.coverage) * self.n**2), limit):
             self.matrix = self._whole_matrix()
 
     def _cosine_operand(self) -> Tensor:

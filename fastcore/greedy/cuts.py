@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -17,8 +19,7 @@ from fastcore.greedy.directions import seen_along_principal
 from fastcore.ops.asymmetry import asymmetry
 from fastcore.ops.graph_cut_block import graph_cut_block
 from fastcore.ops.linear_cut import linear_cut
-from fastcore.ops.project import project
-from fastcore.ops.weighted_sum import weighted_sum
+from fastcore.rows import project, resident_only, weighted_sum
 from fastcore.similarity import (
     DenseSimilarity,
     FeatureSimilarity,
@@ -30,6 +31,7 @@ from fastcore.similarity import (
 BLOCK = 384
 PICKS_A_PASS = 250
 FLOOR = 1e-14
+ROUNDING = 1e-14  # of squared lengths, relative
 
 
 class Cut:
@@ -68,7 +70,8 @@ class LinearCut(Cut):
 
     def __init__(self, view: FeatureSimilarity, batch: Batch, lam: float) -> None:
         self.lam, self.cosine = lam, view.metric == "cosine"
-        self.x, self.scale = batch.take(view.features), batch.take(view.scale)
+        self.x: Any = batch.take_rows(view.features)
+        self.scale = batch.take(view.scale)
         self.factor = 0.5 if self.cosine else 1.0
         self.own = lam * batch.take(view.diagonal())
         total = self._sum(self.x, self.scale * (batch.rows >= 0))
@@ -128,8 +131,26 @@ class LinearCut(Cut):
         self._subtract(x.sum(0), torch.full_like(self.offset, len(x)))
 
     def _subtract(self, rows: Tensor, count: Tensor) -> None:
-        self.direction -= 2 * self.lam * rows
-        self.offset -= 2 * self.lam * self.shift * count.double()
+        direction = self.direction - 2 * self.lam * rows
+        self.offset = self.offset - 2 * self.lam * self.shift * count.double()
+        self.direction = direction
+
+
+class AxisCut(LinearCut):
+    """LinearCut for rows that are elsewhere: every row is seen along the sum of all of them alone.
+
+    Picks drift along the mean direction most of all; what each row has along it and apart from it bounds how its
+    gain changes.
+
+    Attributes:
+        axis: (G, d) unit vectors; along, apart: (G, n) of every scaled row.
+    """
+
+    def _see(self, squares: Tensor, total: Tensor, batch: Batch) -> None:
+        length = total.norm(dim=1, keepdim=True)
+        self.axis = torch.where(length > 0, total / length, 0.0)
+        self.along = self.scale * project(self.x, self.axis)
+        self.apart = ((squares - self.along.square()).clamp_(min=0) + ROUNDING * squares).sqrt()
 
 
 class BlockCut(Cut):
@@ -186,9 +207,11 @@ class MatrixCut(BlockCut):
 
     def add(self, positions: Tensor) -> None:
         """Takes the picks at positions (G, P) into account; -1 is none."""
+        gains = self.gains.clone()  # until all is done, so that it can be repeated
         for part in positions.split(64, dim=1):
             rows = pick(self.matrix, part).double() * (part >= 0).unsqueeze(2)
-            self.gains -= 2 * self.lam * rows.sum(1)
+            gains -= 2 * self.lam * rows.sum(1)
+        self.gains = gains
 
 
 class PairwiseCut(BlockCut):
@@ -198,6 +221,7 @@ class PairwiseCut(BlockCut):
         super().__init__(lam)
         self.view: RowSimilarity = view
         self.sets = FeatureSets(view, batch)
+        resident_only(self.sets.x, f"graph_cut with metric={view.metric!r}")
         self.gains = self.sets.sums() - lam * batch.take(view.diagonal())
 
     def among(self, positions: Tensor) -> Tensor:
@@ -206,10 +230,11 @@ class PairwiseCut(BlockCut):
 
     def add(self, positions: Tensor) -> None:
         """Takes the picks at positions (G, P) into account; -1 is none."""
+        gains = self.gains.clone()  # until all is done, so that it can be repeated
         for part in positions.split(64, dim=1):
-            self.gains -= (
-                2 * self.lam * (self.sets.columns(part) @ (part >= 0).double().unsqueeze(2)).squeeze(2)
-            )
+            columns = self.sets.columns(part)
+            gains -= 2 * self.lam * (columns @ (part >= 0).double().unsqueeze(2)).squeeze(2)
+        self.gains = gains
 
     def add_external(self, rows: Outside) -> None:
         """Takes m outside rows into account."""

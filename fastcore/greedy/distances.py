@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from fastcore.greedy.batches import TILE_BYTES, Batch, FeatureSets, MatrixSets, mark, marked, pick
+from fastcore.greedy.batches import Batch, mark, marked, pick
 from fastcore.greedy.candidates import Candidates
+from fastcore.memory import tile_rows
 from fastcore.numerics import UNIT, product_error
 from fastcore.ops.choice import TIE
 from fastcore.ops.facility_location_block import SAME
 from fastcore.ops.nearest_update import nearest_update
-from fastcore.ops.project import project
-from fastcore.ops.weighted_sum import weighted_sum
-from fastcore.similarity import DenseSimilarity, FeatureSimilarity, Outside, RowSimilarity
+from fastcore.rows import each_tile, project, weighted_sum
+from fastcore.similarity import FeatureSimilarity
 
 PICKS_MULTIPLE = 16
 CPU_TILE = 2048
@@ -28,7 +30,8 @@ class FeatureDistances(Candidates):
     """
 
     def __init__(self, view: FeatureSimilarity, batch: Batch) -> None:
-        self.x, self.scale, self.norms64 = (batch.take(v) for v in (view.features, view.scale, view.norms))
+        self.x: Any = batch.take_rows(view.features)
+        self.scale, self.norms64 = batch.take(view.scale), batch.take(view.norms)
         self.cosine = view.metric == "cosine"
         self.closed = batch.rows < 0
         share = (~self.closed).double() / batch.sizes.unsqueeze(1)
@@ -68,9 +71,10 @@ class FeatureDistances(Candidates):
         valid = positions >= 0
         y = pick(self.x, positions)
         norms = torch.where(valid, pick(self.norms, positions), torch.inf)
+        coreset, closed = torch.cat([self.coreset, positions], 1), self.closed.clone()
+        mark(closed, positions)
         self._fold(y, pick(self.scale, positions), norms, self._folded())
-        self.coreset = torch.cat([self.coreset, positions], 1)
-        mark(self.closed, positions)
+        self.coreset, self.closed = coreset, closed
 
     def fold_mask(self, rows: Tensor) -> None:
         """Adds the rows where the mask (G, n) is true to the coresets and closes them."""
@@ -97,25 +101,30 @@ class FeatureDistances(Candidates):
         return self.coreset.shape[1] + (0 if self.external is None else len(self.external))
 
     def _fold(self, y: Tensor, y_scale: Tensor, y_norms: Tensor, offset: int) -> None:
-        sets, n, width = self.x.shape
+        sets, _, width = self.x.shape
         y = (y * y_scale.unsqueeze(2)).float() if self.cosine else y
         y = y - self.centre.unsqueeze(1) if self.centre is not None else y
         # Padding: rows of the products that start at a cache line are a third faster to make.
         missing = -y.shape[1] % PICKS_MULTIPLE
         y = torch.nn.functional.pad(y, (0, 0, 0, missing))
         y_norms = torch.nn.functional.pad(y_norms, (0, missing), value=torch.inf)
+        y_norms = y_norms.contiguous()
         columns = max(y.shape[1], width if self.centre is not None else 1)
-        tile = max(1, TILE_BYTES // (4 * columns * sets))
-        tile = min(tile, CPU_TILE) if self.x.device.type == "cpu" else tile
-        out = y.new_empty(sets, min(tile, n), y.shape[1])
-        for start in range(0, n, tile):
-            part = slice(start, start + tile)
-            x = self.x[:, part] if self.centre is None else self.x[:, part] - self.centre.unsqueeze(1)
-            products = torch.bmm(x, y.mT, out=out if x.shape[1] == out.shape[1] else None)
+        buffer: list[Tensor] = []  # the same for all tiles of a size
+
+        def fold(part: slice, x: Tensor) -> None:
+            x = x if self.centre is None else x - self.centre.unsqueeze(1)
+            if not buffer or buffer[0].shape[1] != x.shape[1]:
+                buffer[:] = ()
+                buffer.append(y.new_empty(sets, x.shape[1], y.shape[1]))
+            products = torch.bmm(x, y.mT, out=buffer[0])
             if self.cosine:
                 products *= self.scale[:, part].float().unsqueeze(2)
             state = (self.nearest[:, part], self.owner[:, part], self.second[:, part])
-            nearest_update(products, self.norms[:, part], y_norms.contiguous(), *state, offset)
+            nearest_update(products, self.norms[:, part], y_norms, *state, offset)
+
+        most = CPU_TILE if y.device.type == "cpu" else None
+        each_tile(fold, self.x, 4 * columns * sets, most=most)
 
     def _error(self, distance: Tensor, norms: Tensor, longest: Tensor) -> Tensor:
         # A product errs by at most relative * (|x|^2 + |y|^2) / 2, and the nearest y has
@@ -170,7 +179,7 @@ class FeatureDistances(Candidates):
         folded = self._folded()
         nearest = torch.full_like(scale, torch.inf)
         origin = x[:, :1]  # a row, not a mean: differences of rows are exact
-        step = max(1, TILE_BYTES // (8 * len(x) * x.shape[2]))
+        step = tile_rows(x.device, 8 * len(x) * x.shape[2], n=folded)
         for start in range(0, folded, step):
             number = torch.arange(start, min(start + step, folded), device=x.device).expand(len(x), -1)
             y, y_scale = self._coreset_rows(number, sets)
@@ -196,139 +205,6 @@ class FeatureDistances(Candidates):
     def distance(self, values: Tensor) -> Tensor:
         """The distances that the kept values stand for."""
         return values / 2 if self.cosine else values.sqrt()
-
-
-class PairwiseDistances(Candidates):
-    """Distances from the rows of a batch to their coresets, in float64, from any source of pairs.
-
-    Folds take one column of distances a pick; what is kept is final, so no row is measured twice. A source
-    says what the columns are.
-    """
-
-    def __init__(self, batch: Batch) -> None:
-        self.batch, self.closed = batch, batch.rows < 0
-        self.nearest = torch.full(batch.rows.shape, torch.inf, dtype=torch.float64, device=batch.rows.device)
-
-    def columns(self, positions: Tensor) -> Tensor:
-        """(G, n, P) distances from all rows to the rows at positions (G, P)."""
-        raise NotImplementedError
-
-    def among(self, positions: Tensor) -> Tensor:
-        """(G, B, B) distances of the rows at positions (G, B) to each other, row p those to p."""
-        raise NotImplementedError
-
-    def external(self, outside: Outside) -> Tensor:
-        """(G, n, m) distances from all rows to m outside rows."""
-        raise NotImplementedError
-
-    def central(self) -> Tensor:
-        """(G,) positions of the rows nearest to the mean of each set."""
-        raise NotImplementedError
-
-    def first(self, start: str | int, draws: Tensor) -> Tensor:
-        """(G,) positions of the first picks; draws (G,) in [0, 1) decide the random ones."""
-        if isinstance(start, int):
-            return torch.full_like(draws, start).long()
-        return random_open(self.closed, draws) if start == "random" else self.central()
-
-    def fold(self, positions: Tensor) -> None:
-        """Adds the rows at positions (G, P) to the coresets (-1: none) and closes them."""
-        for part in positions.split(max(1, 4 * TILE_BYTES // (8 * self.nearest.numel())), 1):
-            distance = self.columns(part).masked_fill_((part < 0).unsqueeze(1), torch.inf)
-            self.nearest = torch.minimum(self.nearest, distance.amin(2))
-        mark(self.closed, positions)
-
-    def fold_mask(self, rows: Tensor) -> None:
-        """Adds the rows where the mask (G, n) is true to the coresets and closes them."""
-        self.fold(marked(rows))
-
-    def fold_external(self, outside: Outside) -> None:
-        """Adds outside rows to the coreset of the one set of the batch."""
-        step = max(1, 4 * TILE_BYTES // (8 * self.nearest.numel()))
-        for start in range(0, len(outside), step):
-            distance = self.external(outside[start : start + step])
-            self.nearest = torch.minimum(self.nearest, distance.amin(2))
-
-    def upper(self) -> Tensor:
-        """(G, n) upper bounds on the distances, -inf for closed rows."""
-        return self.nearest.masked_fill(self.closed, -torch.inf)
-
-    def exact(self, positions: Tensor, sets: slice = slice(None)) -> Tensor:
-        """(G, B) float64 distances to the coreset of the rows at positions (G, B) of some sets."""
-        return pick(self.upper()[sets], positions)
-
-    def distance(self, values: Tensor) -> Tensor:
-        """The distances that the kept values stand for."""
-        return values
-
-
-class MatrixDistances(PairwiseDistances):
-    """Distances from a given matrix of them, entry [i, j] from row i to pick j."""
-
-    def __init__(self, view: DenseSimilarity, batch: Batch) -> None:
-        super().__init__(batch)
-        rows = MatrixSets(view, batch).matrix.mT
-        self.rows = rows if rows.is_contiguous() else rows.contiguous()
-
-    def block(self, wanted: int) -> int:
-        """All rows: the block reads the given matrix, so there is nothing to gain from smaller ones."""
-        return self.nearest.shape[1]
-
-    def columns(self, positions: Tensor) -> Tensor:
-        """(G, n, P) distances from all rows to the rows at positions (G, P)."""
-        return pick(self.rows, positions).double().mT
-
-    def among(self, positions: Tensor) -> Tensor:
-        """(G, n, n) distances of all rows (the block is all rows) to each other."""
-        return self.rows
-
-    def external(self, outside: Outside) -> Tensor:
-        """There are no features to compare with."""
-        raise ValueError('preselected: outside features need features, not metric="precomputed"')
-
-    def central(self) -> Tensor:
-        """There is no mean."""
-        raise ValueError(
-            'start="mean" needs features; with metric="precomputed" take "random" or a row number'
-        )
-
-
-class ProductDistances(PairwiseDistances):
-    """Distances of rows that have inner products but no features of their own, such as gradients.
-
-    Euclidean sqrt(|x|^2 + |y|^2 - 2 <x, y>), or 1 - cos under "cosine".
-    """
-
-    def __init__(self, view: RowSimilarity, batch: Batch) -> None:
-        super().__init__(batch)
-        self.view, self.sets = view, FeatureSets(view, batch)
-
-    def columns(self, positions: Tensor) -> Tensor:
-        """(G, n, P) distances from all rows to the rows at positions (G, P)."""
-        return self._distance(self.sets.columns(positions))
-
-    def among(self, positions: Tensor) -> Tensor:
-        """(G, B, B) distances of the rows at positions (G, B) to each other."""
-        return self._distance(self.sets.among(positions))
-
-    def external(self, outside: Outside) -> Tensor:
-        """(1, n, m) distances from all rows to m outside rows."""
-        return self._distance(self.view.external(outside)[None])
-
-    def central(self) -> Tensor:
-        """(G,) positions of the rows nearest to the mean of each set."""
-        near = torch.full_like(self.nearest, -torch.inf)
-        for g, size in enumerate(self.batch.sizes.tolist()):
-            rows = self.batch.rows[g, :size]
-            part, scale = self.view.gradients[rows], self.view.scale[rows]  # type: ignore[attr-defined]
-            towards = 2 * scale * part.project(part.weighted_sum(scale / size))
-            near[g, :size] = towards - (0 if self.view.metric == "cosine" else self.view.norms[rows])
-        return nearest_of(near)
-
-    def _distance(self, similarity: Tensor) -> Tensor:
-        if self.view.metric == "cosine":
-            return snap(4 - 4 * similarity) / 2
-        return (self.view.parameter - similarity).clamp_(min=0)
 
 
 def snap(distance: Tensor) -> Tensor:

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from fastcore.divergence import SAME_ROW, Divergence, symmetric_divergence, with_logs
 from fastcore.greedy.batches import TILE_BYTES, Batch, mark, marked, pick
-from fastcore.greedy.distances import PairwiseDistances, nearest_of
-from fastcore.memory import tiles
+from fastcore.greedy.distances import nearest_of
+from fastcore.greedy.pairwise import PairwiseDistances
+from fastcore.memory import tile_rows, tiles
 from fastcore.numerics import product_error
 from fastcore.similarity import Outside
 
@@ -51,9 +52,11 @@ class DivergenceDistances(PairwiseDistances):
 
     def fold(self, positions: Tensor) -> None:
         """Adds the rows at positions (G, P) to the coresets (-1: none) and closes them."""
+        closed = self.closed.clone()
+        mark(closed, positions)
         for part in positions.split(512, 1):
             self._fold(pick(self.p, part), part < 0)
-        mark(self.closed, positions)
+        self.closed = closed
 
     def fold_external(self, outside: Outside) -> None:
         """Adds outside rows (m, C) to the coreset of the one set of the batch."""
@@ -84,7 +87,7 @@ class DivergenceDistances(PairwiseDistances):
 
     def _tiles(self, numbers: int) -> Iterator[slice]:
         sets, n, _ = self.p.shape
-        return tiles(n, 8 * sets * numbers, TILE_BYTES)
+        return tiles(n, 8 * sets * numbers, TILE_BYTES, self.p.device)
 
     def _error(self, divergence: Tensor) -> Tensor:
         # The terms of the two products add up to twice the divergence and the two entropies, each at most log C.
@@ -139,4 +142,4 @@ class DivergenceDistances(PairwiseDistances):
 
     def _step(self, others: Tensor) -> int:
         """How many rows of each set to compare with the others (G, B, C) at once."""
-        return max(1, TILE_BYTES // (8 * others.numel()))
+        return tile_rows(others.device, 8 * others.numel(), TILE_BYTES, self.p.shape[1])

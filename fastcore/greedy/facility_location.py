@@ -6,17 +6,20 @@ come nearer to each other than the bounds can tell, both are measured in float64
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from fastcore.budget import Partition
 from fastcore.gradients import LastLayerGradients
-from fastcore.greedy.batches import Batch, batches, earlier, top_block
+from fastcore.greedy.batches import Batch, earlier, in_batches, top_block
 from fastcore.greedy.coverage import FLOOR, Coverage, FeatureCoverage, MatrixCoverage
 from fastcore.greedy.gradients import GradientCoverage
 from fastcore.greedy.picks import Collector, Counter, PickList, Picks
 from fastcore.greedy.sharded import ShardedView
-from fastcore.memory import spare_bytes
+from fastcore.greedy.streamed import StreamedCoverage
+from fastcore.memory import retried, spare_bytes
 from fastcore.numerics import full_precision
 from fastcore.ops.facility_location_sparse import facility_location_sparse
 from fastcore.similarity import (
@@ -49,7 +52,7 @@ def facility_location(
     bytes (a third of what is free), similarities are kept: n^2 * d / 2 multiplications and then little more.
     Otherwise they are made in blocks: about 2 to 3 n^2 * d multiplications in all, with memory for the block, one
     copy of the features and, in what is left of `memory`, at most n / 16 entries for each row of what it still
-    adds to; 4 to 8 n^2 * d without room for those.
+    adds to; 4 to 8 n^2 * d without room for those. Rows on the host are read once for each block, in float64.
     Minoux, "Accelerated greedy algorithms for maximizing submodular set functions", 1978.
     """
     if isinstance(view, ShardedView):
@@ -62,7 +65,8 @@ def facility_location(
     limit = spare_bytes(view.device) if memory is None else memory
     fixed, outside = earlier(preselected, view.n, view.device)
     copies = view.width if isinstance(view, GradientSimilarity) else 0
-    for batch in batches(partition, view.device, 4 * (int(partition.sizes.max()) + copies)):
+
+    def cover(batch: Batch, progress: Counter) -> None:
         rows = _coverage(view, batch, limit)
         if outside is not None:
             rows.add_external(outside)
@@ -70,13 +74,15 @@ def facility_location(
             rows.add_mask(batch.take(fixed))
         made = PickList(batch)
         rows.keep_lists(limit)
-        rows.start()
-        target = stop_at * rows.full() if stop_at is not None else None
+        retried(rows.start)
+        target = stop_at * retried(rows.full) if stop_at is not None else None
         if target is not None:
             made.end(_reached(rows.covered(), target))
         _cover(rows, made, target, progress, block, out)
         out.count(columns=rows.computed)
         out.add(batch, made)
+
+    in_batches(cover, partition, view.device, 4 * (int(partition.sizes.max()) + copies), progress)
     return out.picks()
 
 
@@ -84,7 +90,8 @@ def _coverage(
     view: FeatureSimilarity | GradientSimilarity | DenseSimilarity, batch: Batch, limit: int
 ) -> Coverage:
     if isinstance(view, FeatureSimilarity):
-        return FeatureCoverage(view, batch, limit)
+        streams = batch.streams(view.features)
+        return StreamedCoverage(view, batch) if streams else FeatureCoverage(view, batch, limit)
     if isinstance(view, GradientSimilarity):
         return GradientCoverage(view, batch, limit)
     return MatrixCoverage(view, batch)
@@ -94,38 +101,42 @@ def _cover(
     rows: Coverage,
     made: PickList,
     target: Tensor | None,
-    progress: Counter | None,
+    progress: Counter,
     block: int,
     out: Collector,
 ) -> None:
     """Makes the picks of a batch, pass by pass."""
-    # The first pick changes every gain: all of them are taken again behind it, and not one by one.
-    fresh = float(rows.covered().max()) > 0
-    while bool((made.left > 0).any()):
-        size = rows.n if rows.matrix is not None else block
+
+    def choose_some() -> tuple[int, Tensor, Tensor, Tensor]:
+        size = rows.candidates(block)
         rows.tighten(size)
         at, outside, outside_row = top_block(rows.bounds, size, rows.floor)
         similarity = rows.similarities(at)
         most = min(at.shape[1], int(made.left.max()), PICKS_A_CALL if fresh else 1)
-        reached = rows.covered()
-        new, gains, evaluations = rows.greedy(
+        new, gains, evaluations, state = rows.greedy(
             similarity, at, made.left.clamp(max=most), outside, outside_row, most
         )
-        new = torch.where(new < 0, -1, at.gather(1, new.clamp(min=0)))
+        new, ends = torch.where(new < 0, -1, at.gather(1, new.clamp(min=0))), None
         if target is not None:
-            total = reached.unsqueeze(1) + gains.cumsum(1)
+            total = rows.covered().unsqueeze(1) + gains.cumsum(1)
             done = _reached(total, target.unsqueeze(1)) & (new >= 0)
             new = torch.where(done.cumsum(1) - done.long() > 0, -1, new)
-        count = made.append(new, gains)
-        if target is not None:
-            made.end(done.any(1))
-        out.count(
-            passes=1, evaluations=int(evaluations[:, 0].sum()), refinements=int(evaluations[:, 1].sum())
-        )
-        if progress is not None:
-            progress.update(count)
-        if not fresh and count and bool((made.left > 0).any()):
-            rows.sweep()
+            ends = done.any(1)
+        evaluations = evaluations.sum(0).cpu()
+        count = made.append(new, gains, ends)
+        rows.coverage, rows.bounds = state
+        return count, evaluations, at, similarity
+
+    # The first pick changes every gain: all of them are taken again behind it, and not one by one.
+    fresh = float(rows.covered().max()) > 0
+    while made.more():
+        count, evaluations, at, similarity = retried(choose_some)
+        retried(partial(rows.keep, at, similarity))
+        del similarity  # before the next is made
+        out.count(passes=1, evaluations=int(evaluations[0]), refinements=int(evaluations[1]))
+        progress.update(count)
+        if not fresh and count and made.more():
+            retried(rows.sweep)
             fresh = True
 
 

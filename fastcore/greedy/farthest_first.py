@@ -7,16 +7,20 @@ Float32 distances serve as bounds; what is compared inside a block is float64.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from fastcore.budget import Partition
 from fastcore.divergence import Divergence
-from fastcore.greedy.batches import Batch, batches, earlier, trim
-from fastcore.greedy.distances import FeatureDistances, MatrixDistances, PairwiseDistances, ProductDistances
+from fastcore.greedy.batches import Batch, earlier, in_batches, trim
+from fastcore.greedy.distances import FeatureDistances
 from fastcore.greedy.divergences import DivergenceDistances
+from fastcore.greedy.pairwise import MatrixDistances, PairwiseDistances, ProductDistances
 from fastcore.greedy.picks import Collector, Counter, PickList, Picks
 from fastcore.greedy.sharded import ShardedView
+from fastcore.memory import retried
 from fastcore.numerics import full_precision
 from fastcore.ops.choice import choose, tolerance
 from fastcore.ops.farthest_first_block import farthest_first_block
@@ -53,7 +57,8 @@ def farthest_first(
     out = Collector(partition)
     draws = torch.rand(partition.sets, generator=generator, dtype=torch.float64, device="cpu")
     fixed, external = earlier(preselected, view.n, view.device)
-    for batch in batches(partition, view.device, _row_bytes(view, partition, block)):
+
+    def traverse(batch: Batch, progress: Counter) -> None:
         sets = _distances(view, batch)
         made = PickList(batch)
         covered = torch.zeros_like(batch.rows, dtype=torch.bool) if fixed is None else batch.take(fixed)
@@ -66,10 +71,11 @@ def farthest_first(
             first = torch.where(covered.any(1), -1, first).unsqueeze(1)
             count = made.append(first, torch.full_like(first, torch.inf, dtype=torch.float64))
             sets.fold(first)
-            if progress is not None:
-                progress.update(count)
+            progress.update(count)
         _traverse(sets, made, stop_at, progress, block, out)
         out.add(batch, made)
+
+    in_batches(traverse, partition, view.device, _row_bytes(view, partition, block), progress)
     return out.picks()
 
 
@@ -96,12 +102,13 @@ def _traverse(
     sets: Distances,
     made: PickList,
     stop_at: float | None,
-    progress: Counter | None,
+    progress: Counter,
     block: int,
     out: Collector,
 ) -> None:
     """Makes the picks of a batch, pass by pass."""
-    while bool((made.left > 0).any()):
+
+    def choose_some() -> tuple[Tensor, int]:
         at, outside, outside_row = sets.candidates(block)
         nearest = sets.exact(at)
         best = nearest.amax(1)
@@ -123,14 +130,15 @@ def _traverse(
         if stop_at is not None:
             near = ((gains <= stop_at) & (new >= 0)).cumsum(1) > 0
             new = torch.where(near, -1, new)
-        count = made.append(new, gains)
-        if stop_at is not None:
-            made.end(near.any(1))
+        new = trim(new)
+        return new, made.append(new, gains[:, : new.shape[1]], None if stop_at is None else near.any(1))
+
+    while made.more():
+        new, count = retried(choose_some)
         out.count(passes=1)
-        if progress is not None:
-            progress.update(count)
-        if bool((made.left > 0).any()):
-            sets.fold(trim(new))
+        progress.update(count)
+        if made.more():
+            retried(partial(sets.fold, new))
 
 
 def _settle(sets: Distances, best: float, g: int) -> tuple[Tensor, float]:

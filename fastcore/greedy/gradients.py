@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from fastcore.gradients import LastLayerGradients
-from fastcore.greedy.batches import TILE_BYTES, Batch, FeatureSets, pick
+from fastcore.greedy.batches import Batch, FeatureSets, pick
 from fastcore.greedy.coverage import FLOOR, MATRIX_BYTES, Coverage
 from fastcore.greedy.cuts import BlockCut, Cut, PairwiseCut
 from fastcore.greedy.directions import evenly_spaced, with_rest
-from fastcore.memory import tiles
+from fastcore.memory import TILE_BYTES, table_fits, tile_rows, tiles
 from fastcore.numerics import UNIT, product_error
 from fastcore.ops.facility_location_block import SAME, inner_products, similarity_of_products
 from fastcore.ops.factored_project import factored_project, factored_project_reference
@@ -93,7 +93,8 @@ class GradientSets(FeatureSets):
 
     def _parts(self) -> Iterator[slice]:
         sets, n, classes = self.x.shape
-        return tiles(n, 8 * sets * (2 * classes + self.factors[1].shape[2]), TILE_BYTES)
+        numbers = 2 * classes + self.factors[1].shape[2]
+        return tiles(n, 8 * sets * numbers, TILE_BYTES, self.x.device)
 
 
 class GradientCoverage(Coverage):
@@ -121,7 +122,7 @@ class GradientCoverage(Coverage):
             largest = view.parameter if view.metric == "euclidean" else 1.0
             near = 5e-7 * longest if view.metric == "euclidean" else 3e-13 * view.parameter * longest**2
             self.error = 4 * UNIT * largest + near
-        if MATRIX_BYTES * len(self.coverage) * self.n**2 <= limit:
+        if table_fits(view.device, int(MATRIX_BYTES * len(self.coverage) * self.n**2), limit):
             self.matrix = self._whole_matrix()
 
     def _scaled_delta(self) -> Tensor:
@@ -129,10 +130,8 @@ class GradientCoverage(Coverage):
         if self.metric == "dot":
             return self.sets.x
         delta = torch.empty_like(self.sets.x)
-        step = max(1, TILE_BYTES // (8 * len(delta) * delta.shape[2]))
         scale = (math.sqrt(0.5) * self.sets.scale).unsqueeze(2)
-        for start in range(0, self.n, step):
-            part = slice(start, start + step)
+        for part in tiles(self.n, 8 * len(delta) * delta.shape[2], TILE_BYTES, delta.device):
             delta[:, part] = self.sets.x[:, part].double() * scale[:, part]
         return delta
 
@@ -153,12 +152,12 @@ class GradientCoverage(Coverage):
         if sets.linear:
             delta = pick(self.delta, at)
             one = h.new_ones(1, 1, 1)
-            step = max(1, TILE_BYTES // (8 * len(out) * at.shape[1]))
+            numbers = at.shape[1]
         else:
             rows = [pick(sets.x, at).double(), h.double()]
             side = pick(sets.scale, at), pick(sets.norms, at)
             numbers = sets.x.shape[2] + h.shape[2] + 3 * at.shape[1]
-            step = max(1, TILE_BYTES // (8 * len(out) * numbers))
+        step = tile_rows(out.device, 8 * len(out) * numbers, n=self.n)
         for start in range(first, self.n, step):
             part = slice(start, min(start + step, self.n))
             here = out[:, :, start - first : part.stop - first]
@@ -184,7 +183,8 @@ class GradientCoverage(Coverage):
         """Candidates whose similarities are made or read together in a sweep."""
         # Where they are made, the candidates are copied, too, and in float64.
         copies = 0 if self.matrix is not None else 3 * self.view.width
-        return max(1, TILE_BYTES // (4 * (self.n + copies) * len(self.coverage)))
+        row_bytes = 4 * (self.n + copies) * len(self.coverage)
+        return tile_rows(self.coverage.device, row_bytes, n=self.n)
 
     def block(self, at: Tensor) -> Tensor:
         """(G, B, n) float32 similarity of the candidates at positions (G, B) with all rows."""
@@ -267,8 +267,11 @@ class GradientCut(Cut):
 
     def add(self, positions: Tensor) -> None:
         """Takes the picks at positions (G, P) into account; -1 is none."""
+        # Nothing changes before all is done, so that it can be repeated.
+        similarity = torch.zeros_like(self.gains)
         for part in positions.split(PICKS_A_PASS, dim=1):
-            self._subtract(self.sets.factor * self.sets.onto(part), (part >= 0).sum(1))
+            similarity += self.sets.factor * self.sets.onto(part)
+        self._subtract(similarity, (positions >= 0).sum(1))
 
     def add_external(self, rows: Outside) -> None:
         """Takes m outside rows into account."""

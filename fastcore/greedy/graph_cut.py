@@ -8,12 +8,18 @@ metrics the sums are taken in tiles.
 
 from __future__ import annotations
 
+from functools import partial
+
+from torch import Tensor
+
 from fastcore.budget import Partition
-from fastcore.greedy.batches import Batch, batches, earlier, mark, trim
+from fastcore.greedy.batches import Batch, earlier, in_batches, mark, trim
 from fastcore.greedy.cuts import Cut, LinearCut, MatrixCut, PairwiseCut, SparseCut
 from fastcore.greedy.gradients import GradientCut, GradientPairwiseCut
 from fastcore.greedy.picks import Collector, Counter, PickList, Picks
 from fastcore.greedy.sharded import ShardedView
+from fastcore.greedy.streamed import StreamedCut
+from fastcore.memory import retried
 from fastcore.numerics import full_precision
 from fastcore.similarity import (
     DenseSimilarity,
@@ -45,7 +51,8 @@ def graph_cut(
     """
     out = Collector(partition)
     earlier_rows, outside = earlier(preselected, view.n, view.device)
-    for batch in batches(partition, view.device, _row_bytes(view, partition)):
+
+    def pick_all(batch: Batch, progress: Counter) -> None:
         cut = _cut(view, batch, lam)
         fixed = batch.rows < 0
         if outside is not None:
@@ -55,16 +62,22 @@ def graph_cut(
             cut.add_mask(chosen)
             fixed |= chosen
         made = PickList(batch)
-        while bool((made.left > 0).any()):
+
+        def choose_some() -> tuple[Tensor, int]:
             new, gains = cut.pick(fixed, made.left, block)
-            count = made.append(new, gains)
             new = trim(new)
-            mark(fixed, new)
-            cut.add(new)
+            return new, made.append(new, gains[:, : new.shape[1]])
+
+        while made.more():
+            new, count = retried(choose_some)
+            retried(partial(mark, fixed, new))
+            if made.more():
+                retried(partial(cut.add, new))
             out.count(passes=1)
-            if progress is not None:
-                progress.update(count)
+            progress.update(count)
         out.add(batch, made)
+
+    in_batches(pick_all, partition, view.device, _row_bytes(view, partition), progress)
     return out.picks()
 
 
@@ -78,7 +91,9 @@ def _cut(view: Similarity | ShardedView, batch: Batch, lam: float) -> Cut:
     linear = view.metric in ("cosine", "dot")
     if isinstance(view, GradientSimilarity):
         return (GradientCut if linear else GradientPairwiseCut)(view, batch, lam)
-    return (LinearCut if linear else PairwiseCut)(view, batch, lam)
+    if not linear:
+        return PairwiseCut(view, batch, lam)
+    return (StreamedCut if batch.streams(view.features) else LinearCut)(view, batch, lam)
 
 
 def _row_bytes(view: Similarity | ShardedView, partition: Partition) -> int:

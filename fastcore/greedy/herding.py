@@ -6,13 +6,15 @@ import torch
 from torch import Tensor
 
 from fastcore.budget import Partition
-from fastcore.greedy.batches import TILE_BYTES, batches, pick, row_mask
+from fastcore.greedy.batches import Batch, in_batches, pick, row_mask
 from fastcore.greedy.picks import Collector, Counter, PickList, Picks
 from fastcore.greedy.sharded import ShardedView
+from fastcore.memory import TILE_BYTES, retried, tile_rows
 from fastcore.numerics import full_precision
 from fastcore.ops import herding as op
+from fastcore.ops.choice import choose
 from fastcore.ops.codes import MOST_COLUMNS, encode
-from fastcore.ops.weighted_sum import weighted_sum
+from fastcore.rows import Streamed, project, weighted_sum
 from fastcore.similarity import FeatureSimilarity
 
 PICKS_A_CALL = 64
@@ -33,15 +35,16 @@ def herding(
     Under "euclidean" the rows are taken as they are, under "cosine" at unit length. Gains are the distance of
     the mean of the picks (with the preselected rows) from the mean of the set after each pick. Cost: one read
     of an 8-bit copy of the features a pick, and of the few rows that may be the best, n * k * d multiplications;
-    memory: d + 60 bytes a row.
+    memory: d + 60 bytes a row. Rows on the host are read whole for every pick, over the bus, with 40 bytes a row.
     Welling, "Herding dynamical weights to learn", 2009; Chen, Welling and Smola, "Super-samples from kernel
     herding", 2010.
     """
     if isinstance(view, ShardedView):
         return view.herding(partition, preselected=preselected, progress=progress)
     out = Collector(partition)
-    for batch in batches(partition, view.device, 4 * view.features.shape[1]):
-        x, scale = batch.take(view.features), batch.take(view.scale)
+
+    def pick_all(batch: Batch, progress: Counter) -> None:
+        x, scale = batch.take_rows(view.features), batch.take(view.scale)
         norms = batch.take(view.norms) * scale.square()
         inside = batch.rows >= 0
         mean = weighted_sum(x, scale * inside / batch.sizes.unsqueeze(1))
@@ -59,24 +62,34 @@ def herding(
             taken |= chosen.byte()
         residual = (before + 1).unsqueeze(1) * mean - total
         floor = FLOOR * norms.amax(1)
-        enough = int(batch.budgets.max()) >= CODED_PICKS
-        codes, code_step, slack = _encoded(x, scale) if enough else (None, None, None)
+        coded = int(batch.budgets.max()) >= CODED_PICKS and not isinstance(x, Streamed)
+        codes, code_step, slack = _encoded(x, scale) if coded else (None, None, None)
         made = PickList(batch)
-        while bool((made.left > 0).any()):
+        state = [residual, taken]
+
+        def choose_some() -> int:
             most = min(PICKS_A_CALL, int(made.left.max()))
             budgets = made.left.clamp(max=most)
-            earlier, start = (before + made.count).unsqueeze(1), residual.clone().unsqueeze(1)
-            new, _ = op.herding(
-                x, codes, code_step, slack, scale, norms, mean, residual, taken, budgets, floor, most
-            )
+            earlier, start = (before + made.count).unsqueeze(1), state[0].unsqueeze(1)
+            residual, taken = (each.clone() for each in state)  # the op writes to them
+            limits = (budgets, floor, most)
+            if isinstance(x, Streamed):
+                new, _ = _streamed(x, scale, norms, mean, residual, taken, *limits)
+            else:
+                new, _ = op.herding(x, codes, code_step, slack, scale, norms, mean, residual, taken, *limits)
             step = torch.arange(most, device=new.device)
             added = (pick(x, new).double() * pick(scale, new).unsqueeze(2)).cumsum(1)
             apart = start + step.unsqueeze(1) * mean.unsqueeze(1) - added
             count = made.append(new, apart.norm(dim=2) / (earlier + step + 1))
+            state[:] = residual, taken
             out.count(passes=most)
-            if progress is not None:
-                progress.update(count)
+            return count
+
+        while made.more():
+            progress.update(retried(choose_some))
         out.add(batch, made)
+
+    in_batches(pick_all, partition, view.device, 4 * view.features.shape[1], progress)
     return out.picks()
 
 
@@ -84,4 +97,28 @@ def _encoded(x: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor] | tuple[
     sets, _, width = x.shape
     if width > MOST_COLUMNS:
         return None, None, None
-    return encode(x, scale, max(1, TILE_BYTES // (4 * sets * width)))
+    return encode(x, scale, tile_rows(x.device, 4 * sets * width, TILE_BYTES))
+
+
+def _streamed(
+    x: Streamed,
+    scale: Tensor,
+    norms: Tensor,
+    mean: Tensor,
+    residual: Tensor,
+    taken: Tensor,
+    budgets: Tensor,
+    floor: Tensor,
+    most: int,
+) -> tuple[Tensor, Tensor]:
+    """The op, for rows on the host. Every pick turns the residual, so that bounds of before tell little."""
+    picks, scores = budgets.new_full((1, most), -1), norms.new_zeros(1, most)
+    rows = torch.arange(x.shape[1], device=x.device)
+    for t in range(int(budgets[0])):
+        score = (2 * scale * project(x, residual) - norms).masked_fill_(taken.bool(), -torch.inf)
+        p = choose(score[0], rows, float(floor[0]))
+        if p is None:
+            break
+        picks[0, t], scores[0, t], taken[0, p] = p, score[0, p], 1
+        residual += mean - pick(x, picks[:, t : t + 1])[:, 0].double() * scale[0, p]
+    return picks, scores

@@ -16,6 +16,7 @@ from fastcore.gradients import LastLayerGradients
 from fastcore.greedy.objectives import FacilityLocation, GraphCut, LogDet, Objective
 from fastcore.greedy.picks import Counter, Picks
 from fastcore.numerics import full_precision
+from fastcore.rows import resident_only
 from fastcore.similarity import Outside, Similarity
 
 _FIRST_BATCH = 8
@@ -61,6 +62,7 @@ def maximize(
 
     Returns picks with ``info["evaluations"]``, the gains computed, and ``info["shrinks"]``.
     """
+    resident_only(getattr(view, "features", None), f"optimizer={optimizer!r}")
     sampled, discount = optimizer in ("stochastic", "lazier_than_lazy"), 1.0
     if optimizer == "approximate_lazy":
         discount = beta

@@ -7,14 +7,16 @@ of picking one by one, at the speed of products. Everything is float64.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from fastcore.budget import Partition
 from fastcore.greedy.batches import (
     Batch,
-    batches,
     earlier,
+    in_batches,
     mark,
     marked,
     pick,
@@ -24,9 +26,10 @@ from fastcore.greedy.batches import (
 )
 from fastcore.greedy.picks import Collector, Counter, PickList, Picks
 from fastcore.greedy.sharded import ShardedView
-from fastcore.memory import readable, spare_bytes
+from fastcore.memory import readable, retried, spare_bytes
 from fastcore.numerics import full_precision
 from fastcore.ops.log_det_block import log_det_block
+from fastcore.rows import resident_only
 from fastcore.similarity import DenseSimilarity, Outside, RowSimilarity
 
 BLOCK = 256
@@ -63,16 +66,23 @@ def log_det(
     check_memory(int(partition.sizes.max()), most_picks, memory, view.device)
     row_bytes = 8 * most_picks + 4 * (view.width if isinstance(view, RowSimilarity) else view.n)
     fixed, outside = earlier(preselected, view.n, view.device)
-    for batch in batches(partition, view.device, row_bytes):
+
+    def factorise(batch: Batch, progress: Counter) -> None:
         state = Factor(view, batch, diagonal, ridge, most_picks)
         if outside is not None:
             state.add_external(outside)
         elif fixed is not None:
             state.add_mask(batch.take(fixed))
         made = PickList(batch)
-        while bool((made.left > 0).any()):
-            state.step(made, block, out, progress)
+        while made.more():
+            positions, triangle, count = retried(partial(state.step, made, block))
+            out.count(passes=1)
+            progress.update(count)
+            if made.more():
+                retried(partial(state.add, positions, triangle))
         out.add(batch, made)
+
+    in_batches(factorise, partition, view.device, row_bytes, progress)
     return out.picks()
 
 
@@ -108,6 +118,7 @@ class Factor:
     ) -> None:
         self.view, self.ridge = view, ridge
         self.sets = sets_of(view, batch)
+        resident_only(getattr(self.sets, "x", None), "log_det")
         self.closed = batch.rows < 0
         self.pivots = batch.take(diagonal) + ridge
         self.largest = self.pivots.masked_fill(self.closed, 0).abs().amax(1)
@@ -115,8 +126,8 @@ class Factor:
         self.rows = torch.zeros(sets, most, n, dtype=torch.float64, device=batch.rows.device)
         self.used = torch.zeros(sets, dtype=torch.int64, device=batch.rows.device)
 
-    def step(self, made: PickList, block: int, out: Collector, progress: Counter | None) -> None:
-        """One pass: picks from a block of the largest pivots, and brings all pivots up to date."""
+    def step(self, made: PickList, block: int) -> tuple[Tensor, Tensor, int]:
+        """The picks (G, P) of a pass from a block of the largest pivots, their Cholesky factor and number."""
         smallest = self.smallest()
         if bool((smallest < INDEFINITE * self.largest).any()):
             raise ValueError(
@@ -135,14 +146,10 @@ class Factor:
                 f"(ridge={self.ridge:g}): take fewer picks or a larger ridge"
             )
         positions = torch.where(new < 0, -1, at.gather(1, new.clamp(min=0)))
-        count = made.append(positions, gains.log())
-        out.count(passes=1)
-        if progress is not None:
-            progress.update(count)
-        if bool((made.left > 0).any()):
-            positions = trim(positions)
-            width = positions.shape[1]
-            self.add(positions, _triangle(factor[:, :width], new[:, :width]))
+        positions = trim(positions)
+        width = positions.shape[1]
+        triangle = _triangle(factor[:, :width], new[:, :width])
+        return positions, triangle, made.append(positions, gains[:, :width].log())
 
     def smallest(self) -> Tensor:
         """(G,) the smallest pivot of each set, or 0."""
@@ -168,18 +175,20 @@ class Factor:
 
     def add(self, positions: Tensor, triangle: Tensor) -> None:
         """Takes picks at positions (G, P), with their Cholesky factor (G, P, P), into account; -1 is none."""
+        closed = self.closed.clone()
+        mark(closed, positions)
         self._append(
             self.sets.columns(positions).mT, pick(self.factor.mT, positions), triangle, positions >= 0
         )
-        mark(self.closed, positions)
+        self.closed = closed
 
     def _append(self, similarity: Tensor, columns: Tensor, triangle: Tensor, valid: Tensor) -> None:
         open_rows = (similarity - columns @ self.factor) * valid.unsqueeze(2)
         rows = torch.linalg.solve_triangular(triangle, open_rows, upper=False)
         g, t = valid.nonzero(as_tuple=True)
+        used, pivots = self.used + valid.sum(1), self.pivots - rows.square().sum(1)
         self.rows[g, self.used[g] + t] = rows[g, t]
-        self.used += valid.sum(1)
-        self.pivots -= rows.square().sum(1)
+        self.used, self.pivots = used, pivots  # last: until here the same rows may be added again
 
     def add_mask(self, rows: Tensor) -> None:
         """Takes the rows where the mask (G, n) is true into account."""

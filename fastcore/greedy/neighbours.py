@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fastcore.budget import Partition
 from fastcore.greedy.batches import Batch, batches, marked, pick
+from fastcore.memory import tile_rows, tiles
 from fastcore.numerics import UNIT, full_precision, product_error
 from fastcore.ops.choice import TIE
 
@@ -49,14 +50,12 @@ class _Search:
         self.padding = batch.rows < 0
         sets, n, width = self.x.shape
         self.keys = min(n, KEYS)
-        self.queries = max(1, min(n, QUERIES, _TILE_BYTES // (4 * sets * self.keys)))
+        self.queries = min(QUERIES, tile_rows(self.x.device, 4 * sets * self.keys, _TILE_BYTES, n))
         # Far from the origin products cancel, so all rows are seen from the middle of their set.
         self.centre = (self.x.sum(1, dtype=torch.float64) / batch.sizes.unsqueeze(1)).float().unsqueeze(1)
         self.norms = torch.empty(sets, n, dtype=torch.float64, device=self.x.device)
-        step = max(1, _TILE_BYTES // (8 * sets * width))
-        for start in range(0, n, step):
-            rows = self._centred(self.x[:, start : start + step], torch.float64)
-            self.norms[:, start : start + step] = rows.square().sum(2)
+        for part in tiles(n, 8 * sets * width, _TILE_BYTES, self.x.device):
+            self.norms[:, part] = self._centred(self.x[:, part], torch.float64).square().sum(2)
 
     def run(self) -> Tensor:
         """(G, n, count) positions, -1 after the last."""
@@ -138,7 +137,7 @@ class _Search:
         """(G, Q, count) of the candidates (G, Q, M), by squared distances from differences."""
         sets, _, width = self.x.shape
         most, parts = candidates.shape[2], []
-        step = max(1, _TILE_BYTES // (8 * sets * most * width))
+        step = tile_rows(self.x.device, 8 * sets * most * width, _TILE_BYTES)
         for some, at in zip(queries.split(step, 1), candidates.split(step, 1)):
             at = at.sort(2).values
             x = pick(self.x, at.flatten(1)).view(*at.shape, width).double()

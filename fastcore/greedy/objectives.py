@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from fastcore.memory import TILE_BYTES, tile_rows
 from fastcore.ops.choice import TIE
 from fastcore.similarity import DenseSimilarity, Outside, RowSimilarity, Similarity, SparseSimilarity
 
-_TILE_BYTES = 32 << 20
 _FLOOR = 1e-14
 _INDEFINITE = 1e4
 """A pivot this many floors below 0 is no rounding error."""
@@ -20,7 +20,7 @@ class Objective:
     """A set function over one ground set and the rows chosen so far.
 
     Candidates are positions in ``rows``, the row numbers of the ground set. Similarities are read in tiles of
-    at most 32 MB, so that no n x n matrix is ever formed.
+    at most 32 MB on a CPU, so that no n x n matrix is ever formed.
 
     Attributes:
         floor: what a gain may be off by where it should be 0; part of the rule for ties.
@@ -62,7 +62,7 @@ class Objective:
     def tiles(self, candidates: Tensor) -> Iterator[Tensor]:
         """The columns of the candidates, a few at a time."""
         # A sparse view spreads each column over all its rows before it takes those of the ground set.
-        few = max(1, _TILE_BYTES // (8 * self.view.n))
+        few = tile_rows(self.view.device, 8 * self.view.n, 4 * TILE_BYTES)
         for some in candidates.split(few):
             yield self.columns(some)
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fastcore.budget import Partition
+from fastcore.memory import retried
 
 if TYPE_CHECKING:
     from fastcore.greedy.batches import Batch
@@ -40,6 +41,29 @@ class Picks:
     scores: Tensor | None = None
 
 
+class Tally:
+    """Tells of picks at most once, also where a batch is repeated because memory ran out."""
+
+    def __init__(self, progress: Counter | None) -> None:
+        self._progress = progress
+        self._settled = self._made = self._told = 0
+
+    def update(self, picks: int) -> None:
+        """Adds picks to the count."""
+        self._made += picks
+        if self._progress is not None and self._made > self._told:
+            self._progress.update(self._made - self._told)
+        self._told = max(self._told, self._made)
+
+    def settle(self) -> None:
+        """What was counted so far will not be repeated."""
+        self._settled = self._made
+
+    def rewind(self) -> None:
+        """Goes back to what is settled."""
+        self._made = self._settled
+
+
 class PickList:
     """Picks of the sets of one batch, as they are made."""
 
@@ -55,15 +79,25 @@ class PickList:
         """(G,) picks that each set may still make."""
         return self.budgets - self.count
 
-    def append(self, positions: Tensor, gains: Tensor) -> int:
-        """Adds positions (G, P), -1 after the last of each set, with their gains. Returns how many."""
+    def more(self) -> bool:
+        """Whether a set may make another pick."""
+        return retried(lambda: bool((self.left > 0).any()))
+
+    def append(self, positions: Tensor, gains: Tensor, ends: Tensor | None = None) -> int:
+        """Adds positions (G, P), -1 after the last of each set, with their gains. Returns how many.
+
+        Sets where `ends` (G,) is true make no more. Safe to repeat where memory ran out in it.
+        """
         valid = positions >= 0
         at = self.count.unsqueeze(1) + torch.arange(positions.shape[1], device=positions.device)
         sets = torch.arange(len(positions), device=positions.device).unsqueeze(1).expand_as(at)
+        added = valid.sum(1)
+        count, made = self.count + added, int(added.sum())
+        budgets = self.budgets if ends is None else torch.where(ends, count, self.budgets)
         self.positions[sets[valid], at[valid]] = positions[valid]
         self.gains[sets[valid], at[valid]] = gains[valid]
-        self.count += valid.sum(1)
-        return int(valid.sum())
+        self.count, self.budgets = count, budgets
+        return made
 
     def end(self, sets: Tensor) -> None:
         """Makes no more picks in the sets where `sets` (G,) is true."""

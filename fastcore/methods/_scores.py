@@ -10,15 +10,14 @@ from torch import Tensor
 from fastcore.budget import Partition
 from fastcore.greedy.picks import Picks
 from fastcore.greedy.ranking import ranked
+from fastcore.memory import tiles
 from fastcore.registry import Context
-
-_TILE_BYTES = 16 << 20
 
 
 def by_row(score: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
     """(n,) float64 scores of rows (n, C), from tiles of a few MB in float64."""
-    step = max(1, _TILE_BYTES // (8 * rows.shape[1]))
-    return torch.cat([score(part.double()) for part in rows.split(step)])
+    parts = tiles(len(rows), 8 * rows.shape[1], device=rows.device)
+    return torch.cat([score(rows[part].double()) for part in parts])
 
 
 def doubt(p: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,9 @@ from fastcore.assignment import assign
 from fastcore.budget import Partition
 from fastcore.gradients import LastLayerGradients
 from fastcore.greedy.picks import Picks
+from fastcore.memory import current, retried
 from fastcore.registry import Context, Method
+from fastcore.rows import HostRows, fits
 from fastcore.signals.bundle import Signals
 from fastcore.signals.dynamics import Dynamics
 
@@ -84,7 +87,8 @@ class Source:
         options: dict[str, Any],
     ) -> Picks:
         """The picks of the method; `measured` are its signal options."""
-        self._given = [self.meet(need, gamma, measured) for need in self.method.needs]
+        if not self._given:  # else a selection that ran out of memory is repeated
+            self._given = [retried(partial(self.meet, need, gamma, measured)) for need in self.method.needs]
         picks: Picks = self.method.function(*self._given, partition, context=context, **options)
         return picks
 
@@ -92,7 +96,7 @@ class Source:
         """For every row the position of the pick that represents it, (n,) int64."""
         needs = self.method.needs
         view = self._given[needs.index("similarity")] if "similarity" in needs else None
-        view = self.meet("similarity", gamma, {}) if view is None else view
+        view = retried(partial(self.meet, "similarity", gamma, {})) if view is None else view
         return assign(view, partition, indices, self.method.pairs).numpy()
 
     def meet(self, need: str, gamma: float | None, options: dict[str, Any]) -> Any:
@@ -111,9 +115,11 @@ class Source:
             return self.held
         return self._norms(need, options)
 
-    def _features(self, need: str) -> Tensor:
+    def _features(self, need: str) -> Any:
         if isinstance(self.held, Signals) and self.held.has("embeddings"):
-            return self.held.require("embeddings").to(self.device)
+            embeddings = self.held.require("embeddings")
+            host = _on_host(embeddings, self.device) if need == "similarity" else None
+            return embeddings.to(self.device) if host is None else host
         if not isinstance(self.held, Tensor) or self.held.ndim != 2:
             raise self._missing(need)
         return self.held
@@ -198,13 +204,30 @@ def _coerced(method: Method, data: Any, metric: str | None, device: Any) -> Any:
     if need in NORMS:
         return inputs.as_values(data, device)
     if metric != "precomputed":
-        return inputs.as_features(data, device)
+        if need != "similarity":
+            return inputs.as_features(data, device)
+        rows = inputs.as_table(data)
+        host = _on_host(rows, device)
+        if host is None:
+            return inputs.as_features(rows, device)
+        inputs.check_rows(rows)
+        return host
     table = inputs.as_matrix(data, device, method.pairs)
     if table.layout != torch.strided and not method.sparse:
         raise TypeError(
             f"{method.name} needs a dense matrix, got a sparse one: use data.toarray() or to_dense()"
         )
     return table
+
+
+def _on_host(table: Tensor, device: Any) -> HostRows | None:
+    """Rows that stay on the host because they are too many for the device, or None."""
+    target = table.device if device is None else torch.device(device)
+    size = 4 * table.numel()
+    if table.device.type != "cpu" or fits(size, target):
+        return None
+    current().streamed = size
+    return HostRows(table, target)
 
 
 def _lacking(signals: Signals, need: str) -> list[str]:

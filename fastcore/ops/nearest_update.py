@@ -38,9 +38,12 @@ def nearest_update_reference(
     second: Tensor,
     offset: int,
 ) -> None:
+    near, least, pick = nearest.clone(), second.clone(), owner.clone()
     for p in range(products.shape[2]):
         distance = (row_norms + pick_norms[:, p, None] - 2 * products[:, :, p]).clamp_(min=0)
-        closer = distance < nearest
-        second.copy_(torch.where(closer, nearest, torch.minimum(second, distance)))
-        nearest.copy_(torch.where(closer, distance, nearest))
-        owner.masked_fill_(closer, offset + p)
+        closer = distance < near
+        least = torch.where(closer, near, torch.minimum(least, distance))
+        near = torch.where(closer, distance, near)
+        pick.masked_fill_(closer, offset + p)
+    # Only now: where memory runs out above, nothing has changed.
+    nearest.copy_(near), second.copy_(least), owner.copy_(pick)

@@ -72,7 +72,7 @@ class Signals:
         """(n, C) float32 softmax of the logits, computed in float64."""
         logits = self.require("logits")
         out = torch.empty(logits.shape, dtype=torch.float32, device=logits.device)
-        for part in tiles(len(logits), 8 * logits.shape[1]):
+        for part in tiles(len(logits), 8 * logits.shape[1], device=logits.device):
             out[part] = torch.softmax(logits[part].double(), 1)
         return out
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import numpy as np
@@ -10,8 +9,9 @@ import pytest
 import torch
 
 import fastcore
+from fastcore import memory
 from fastcore.gradients import LastLayerGradients
-from fastcore.greedy import batches, facility_location, gradients
+from fastcore.greedy import facility_location
 from tests import oracle
 from tests.greedy.test_gradients import make, materialised
 
@@ -59,14 +59,11 @@ def test_picks_and_gains_count_all_rows(balance: bool) -> None:
 def test_picks_do_not_depend_on_any_batch_size(monkeypatch: pytest.MonkeyPatch) -> None:
     rows, labels = make("sure")
     expected = [craig(rows, 25), craig(rows, 25, labels=labels)]
-    for module in (batches, gradients):
-        monkeypatch.setattr(module, "TILE_BYTES", 20_000)
-    small = functools.partial(batches.batches, limit=1)
-    monkeypatch.setattr(facility_location, "batches", small)
     monkeypatch.setattr(facility_location, "PICKS_A_CALL", 2)
     for options in ({}, {"memory": 1}):
         for wanted, more in zip(expected, ({}, {"labels": labels}), strict=True):
-            got = craig(rows, 25, **options, **more)
+            with memory.sizes(tile=20_000, batch=1):
+                got = craig(rows, 25, **options, **more)
             assert got.indices.tolist() == wanted.indices.tolist()
             assert got.weights.tolist() == wanted.weights.tolist()
             np.testing.assert_allclose(got.gains, wanted.gains, rtol=1e-9)

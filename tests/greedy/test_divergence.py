@@ -11,8 +11,8 @@ import torch
 from fastcore.budget import Partition
 from fastcore.divergence import Divergence, mean_divergence, symmetric_divergence, with_logs
 from fastcore.greedy import farthest_first as engine
-from fastcore.greedy.distances import ProductDistances
 from fastcore.greedy.farthest_first import farthest_first
+from fastcore.greedy.pairwise import ProductDistances
 from fastcore.similarity import FeatureSimilarity, GradientSimilarity
 from tests import oracle
 from tests.greedy.judge import Judgement

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from fastcore import memory
 from fastcore.assignment import assign
 from fastcore.budget import Partition
 from fastcore.gradients import LastLayerGradients
@@ -155,13 +156,10 @@ def test_tiles_and_batches_change_nothing(metric: str, name: str, monkeypatch: p
     rows, labels = make("plain")
     partition = Partition.by_label(labels, 40)
     expected = ENGINES[name](view(rows, metric), partition)
-    for module in (batches, gradients):
-        monkeypatch.setattr(module, "TILE_BYTES", 20_000)
     monkeypatch.setattr(gradients, "TRIANGLE", 7)
     monkeypatch.setattr(gradients, "PICKS_A_PASS", 3)
-    for module in (facility_location, graph_cut, log_det):
-        monkeypatch.setattr(module, "batches", functools.partial(batches.batches, limit=1))
-    picks = ENGINES[name](view(rows, metric), partition)
+    with memory.sizes(tile=20_000, batch=1):
+        picks = ENGINES[name](view(rows, metric), partition)
     assert torch.equal(picks.rows, expected.rows)
     assert torch.allclose(picks.gains, expected.gains, rtol=1e-9)
 
