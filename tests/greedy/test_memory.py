@@ -9,13 +9,16 @@ import pytest
 import torch
 
 import fastcore
-from fastcore import memory
+from fastcore import memory, similarity
 from fastcore.budget import Partition
+from fastcore.gradients import LastLayerGradients
+from fastcore.greedy import batches, graph_cut
 from tests.greedy.shortage import Shortage
 from tests.greedy.support import ENGINES, PAIRS, view_of
 from tests.greedy.test_backends import blobs, tied
 
 N, K = 60, 12
+CPU = torch.device("cpu")
 
 
 class Counted:
@@ -210,3 +213,33 @@ def test_a_card(monkeypatch: pytest.MonkeyPatch) -> None:
         assert memory.tile_rows(card, 4 * 1_280_000) == gib // (4 * 1_280_000)
         classes = Partition.by_label(torch.arange(1_000).repeat(1_281), 10_000)
         assert memory.current().count("batch", card, 1_281 * 512 * 4, 64 << 20) >= 1_000 == classes.sets
+
+
+@pytest.mark.parametrize("kind", ["cosine", "rbf", "precomputed", "gradients"])
+def test_graph_cut_takes_picks_into_account_once(kind: str) -> None:
+    """Many picks, in several parts: when memory runs out between two of them, none counts twice."""
+    features = blobs(9, 120, 6)
+    view: Any = view_of(np.abs(blobs(9, 120, 120)), "precomputed")
+    if kind == "gradients":
+        view = similarity.view(LastLayerGradients(features, blobs(10, 120, 4)), "cosine")
+    elif kind != "precomputed":
+        view = view_of(features, kind)
+    partition = Partition.whole(120, 100)
+    batch = next(batches.batches(partition, CPU, 1))
+    picks = torch.arange(100)[None]
+
+    def cut() -> Any:
+        return graph_cut._cut(view, batch, 1.0)
+
+    def state(made: Any) -> torch.Tensor:
+        return made.direction if kind == "cosine" else made.gains
+
+    expected = cut()
+    with Shortage() as clean:
+        expected.add(picks)
+    for failing in range(clean.count):
+        made = cut()
+        with Shortage(failing) as shortage:
+            memory.retried(lambda made=made: made.add(picks))
+        assert shortage.raised == 1
+        torch.testing.assert_close(state(made), state(expected), rtol=1e-12, atol=1e-9)
