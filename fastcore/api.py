@@ -170,6 +170,8 @@ def select(
             partition = Partition.by_label(codes, budget, preselected=taken_rows)
         held_out = needs.validation_of(chosen, validation, model, labelled, run)
         clusters = weights is not None or chosen.weights == "cluster"
+        if ranks is not None and model is None:
+            ranks.agree({"validation": None if held_out is None else distributed.fingerprint(held_out)})
         # A method that looks at no row needs no view, and no native library is built for it.
         looks = bool(chosen.needs) or clusters or backend is not None
         ran_on = ops.active_backend(source.device) if looks else "reference"

@@ -45,10 +45,6 @@ class ShardedSource(Source):
         self.ranks = ranks
         count, padded = _padded(method, data)
         super().__init__(method, padded, metric, device, signal)
-        if metric == "precomputed":
-            raise ValueError(
-                "metric='precomputed' compares all rows with all: it cannot be spread over ranks"
-            )
         self.count = super().n if count is None else count
         ranks.agree({"data": _kind(padded) if self.count else None})
         self.shards = Shards(ranks, self.count)

@@ -27,6 +27,8 @@ def features(kind: str) -> np.ndarray:
         return random.random((800, 6)).astype(np.float32)
     if kind == "copies":
         return random.standard_normal((3, 4)).astype(np.float32)[random.integers(0, 3, 1500)]
+    if kind == "line":  # here a pick brings another row's gain down to that of a lower row outside the block
+        return np.random.default_rng(25).integers(1, 7, (120, 1)).astype(np.float32)
     raise ValueError(kind)
 
 
@@ -95,6 +97,8 @@ class Case:
         data, settings = data_of(self.data), dict(self.settings)
         if settings.get("preselected") == "outside":
             settings["preselected"] = features(self.data)[5:9] * 1.5
+        if "validation" in settings:
+            settings["validation"] = gradients(90)[20:], [0, 1, 2, 3, 4, 0, 1] * 10
         if self.balanced and self.data != "signals":
             codes = labels(len(data))
             settings["labels"] = CLASSES[codes] if self.shards == "empty" else codes
@@ -143,6 +147,8 @@ def _cases() -> dict[str, Case]:
         for metric in ("cosine", "dot"):
             add("graph_cut", data, 30, {"metric": metric}, "even", small_blocks=True)
             add("facility_location", data, 12, {"metric": metric}, "even", small_blocks=True)
+    add("k_center", "random", 300, {}, "even", small_blocks=True)
+    add("graph_cut", "line", 60, {"metric": "dot", "lam": 2.0}, "even", small_blocks=True)
     for metric in ("euclidean", "cosine"):
         for data in ("far", "copies", "ties"):
             add("k_center", data, 30, {"metric": metric, "start": "mean"})
@@ -204,6 +210,8 @@ def _cases() -> dict[str, Case]:
     add("craig", "random", 30, {}, "even")
     add("facility_location", "gradients", 20, {}, "empty", balanced=True)
     add("gradmatch", "gradients", 30, {}, "empty", balanced=True)
+    add("gradmatch", "gradients", 30, {"validation": "other"}, balanced=True)
+    add("glister", "gradients", 30, {"validation": "other", "refresh": 2}, balanced=True)
     for method in ("craig", "graph_cut", "gradmatch", "cal", "entropy", "grand"):
         add(method, "signals", 25, {}, balanced=True)
     add("gradmatch", "signals", 25, {"preselected": [0, 1, 5, 118]}, balanced=True)

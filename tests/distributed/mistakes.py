@@ -9,6 +9,7 @@ import numpy as np
 import fastcore
 
 ROWS = np.random.default_rng(0).standard_normal((30, 4)).astype(np.float32)
+CODES = [0, 1] * 15
 GRADIENTS = fastcore.LastLayerGradients(ROWS, ROWS)
 NAN = np.where(np.arange(30)[:, None] == 7, np.nan, ROWS)
 
@@ -34,6 +35,9 @@ MISTAKES = {
     "labels on one": _on_last(labels=[0] * 30),
     "kinds of labels": lambda rank, size: _same(labels=[0] * 30 if rank else ["a"] * 30)(rank, size),
     "other preselected": _on_last(preselected=[1]),
+    "other validation": lambda rank, size: _same(
+        method="gradmatch", data=GRADIENTS, labels=CODES, validation=(GRADIENTS[rank:], CODES[rank:])
+    )(rank, size),
     "nan": _on_last(data=NAN),
     "bad option": _on_last(beta=0.5),
     "short labels": lambda rank, size: _same(labels=[0] * (30 - rank // (size - 1)))(rank, size),

@@ -135,6 +135,10 @@ SAYS = {
         "ValueError",
         "preselected must be the same on all ranks, got None on rank 0 and an array",
     ),
+    "other validation": (
+        "ValueError",
+        "validation must be the same on all ranks, got an array of shape (30, 4)",
+    ),
     "nan": ("ValueError", "data must be finite in float32, got nan at row 7, column 0"),
     "bad option": ("TypeError", "k_center does not take beta=0.5"),
     "short labels": ("ValueError", "labels must have shape (30,), one label a row, got (29,)"),
