@@ -81,4 +81,4 @@ def _encoded(x: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor] | tuple[
     sets, _, width = x.shape
     if width > MOST_COLUMNS:
         return None, None, None
-    return encode(x, scale, max(1, TILE_BYTES // (4 * sets * width)))
+    return encode(x, scale, max(1, TILE_BYTES // (16 * sets * width)))  # some four copies of a tile
