@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from tests.ops.herding_inputs import EXACT, herding
 from tests.ops.inputs import (
     KINDS,
     Arguments,
@@ -19,7 +20,6 @@ from tests.ops.inputs import (
     facility_location_sparse,
     farthest_first_block,
     graph_cut_block,
-    herding,
     linear_cut,
     log_det_block,
     nearest_update,
@@ -62,7 +62,7 @@ def _cases() -> Iterator[Case]:
             yield case(coverage_gains, (sets, width, rows), kind)
             few = min(rows, 12 if sets > 1 else 3)
             yield case(herding, shape, kind, few)
-            yield case(herding, shape, kind, few, (127, 3)[i % 2])
+            yield case(herding, shape, kind, few, (100, 3)[i % 2])
             yield case(linear_cut, shape, kind, min(rows, 40))
             yield case(deepfool_step, shape, kind)
     for i, (sets, rows, width) in enumerate(((1, 1, 1), (3, 37, 33), (2, 150, 5), (1, 300, 40))):
@@ -70,10 +70,11 @@ def _cases() -> Iterator[Case]:
             yield case(matching_pursuit, (sets, rows, width), kind, min(rows, 25), False)
             yield case(matching_pursuit, (sets, rows, width), kind, min(rows, 25), True)
     yield case(herding, (2, 5, 3), "integer", 5)  # a set runs out of rows
-    yield case(herding, (2, 5, 3), "integer", 5, 127)
+    yield case(herding, (2, 5, 3), "integer", 5, 100)
     yield case(herding, (1, 17000, 1), "integer", 2)  # more tiles of rows than threads
-    yield case(herding, (1, 17000, 1), "random", 2, 127)
-    yield case(herding, (1, 300, 20), "random", 40, 127)
+    yield case(herding, (1, 17000, 1), "random", 2, 100)
+    yield case(herding, (1, 300, 20), "random", 40, 100)
+    yield case(herding, (1, 3000, 20), "random", 40, EXACT)
     yield case(herding, (3, 300, 530), "duplicates", 9, 5)  # more columns than a warp reads at once
     for i, picks in enumerate((1, 2, 3, 16, 17, 70)):
         for j, kind in enumerate(KINDS):
