@@ -41,6 +41,14 @@ struct Project {
   int64_t sets, rows, width;
 };
 
+// out[g][c][i] = sum_k features[g][i][k] * along[g][c][k], summed in float (CPU only)
+struct Coordinates {
+  const float* features;  // (sets, rows, width)
+  const float* along;     // (sets, directions, width)
+  float* out;             // (sets, directions, rows)
+  int64_t sets, rows, width, directions;
+};
+
 // out[g][i] = sum_k features[g][i][k]^2
 struct SquaredNorms {
   const float* features;  // (sets, rows, width)
@@ -54,6 +62,24 @@ struct WeightedSum {
   const double* weights;  // (sets, rows)
   double* out;            // (sets, width)
   int64_t sets, rows, width;
+};
+
+// Rows features[g][i] (x) [1; second[g][i]]: out[g][i] = their product with direction[g] (CPU only)
+struct FactoredProject {
+  const float* features;    // (sets, rows, width)
+  const float* second;      // (sets, rows, second_width)
+  const double* direction;  // (sets, width, 1 + second_width)
+  double* out;              // (sets, rows)
+  int64_t sets, rows, width, second_width;
+};
+
+// out[g] = the sum of the same rows, times weights[g][i] (CPU only)
+struct FactoredSum {
+  const float* features;  // (sets, rows, width)
+  const float* second;    // (sets, rows, second_width)
+  const double* weights;  // (sets, rows)
+  double* out;            // (sets, width, 1 + second_width)
+  int64_t sets, rows, width, second_width;
 };
 
 // ---- farthest-first -----------------------------------------------------------------------------
@@ -109,29 +135,38 @@ struct GraphCutBlock {
   int64_t sets, block, most;
 };
 
-// Lazy greedy graph cut over all rows, for similarities that are inner products of scaled rows.
+// Lazy greedy graph cut over all rows, for similarities that are inner products of scaled rows: with second,
+// dot * (1 + dot of the second rows).
 //
 // With P the sum of the scaled picks of this call, the gain of row b is
-//   values[b] (as given) - penalty * scale[b] * (features[b] . P).
-// A gain that was measured after t1 picks bounds the gain now, without touching the row: split P - P(t1)
-// into its part along a unit vector `axis`, of length a, and the rest, of length r; then
-//   gain <= measured - penalty * (along[b] * a - apart[b] * r).
+//   values[b] (as given) - penalty * <scaled row b, P>.
+// A gain that was measured after t1 picks bounds the gain now, without touching the row. coordinates[c][b]
+// are the components of scaled row b along some directions, B x with I - B'B positive semidefinite, and
+// coordinates[directions][b] is its length apart from them. With s the sum of the coordinates, L that of the
+// lengths, of the picks since t1, and
+//   rest^2 = |P - P(t1)|^2 - |s|^2 + error L^2:
+//   gain <= measured - penalty * (sum_c coordinates[c][b] s[c] - coordinates[directions][b] * rest).
+// For this, coordinates may be off by e |scaled row|, and lengths apart must be at least
+//   sqrt(|scaled row|^2 - |its coordinates|^2 + error |scaled row|^2),  error >= 5 e + 2 (directions + 8)
+//   2^-24,
+// which also covers sums over the coordinates in float.
 // Rows whose bound reaches the best measured gain are measured, all others keep their bound. The call also
-// ends before a pick once more than rows / 4 gains were measured: taking them all afresh is cheaper then.
+// ends before a pick once more than rows / 2 gains were measured: taking them all afresh is cheaper then.
 // values is scratch afterwards. gains[t] is the measured gain of pick t, evaluations counts measured gains.
 struct LinearCut {
-  const float* features;   // (sets, rows, width)
-  const double* scale;     // (sets, rows)
-  const double* along;     // (sets, rows): scale * features . axis
-  const double* apart;     // (sets, rows): length of the rest of the scaled row, at least
-  double* values;          // (sets, rows), changed; -inf for padding and picked rows
-  const int64_t* budgets;  // (sets)
-  const double* floor;     // (sets)
-  double penalty;          // 2 * lambda, times the factor of the similarity
-  int64_t* picks;          // (sets, most)
-  double* gains;           // (sets, most)
-  int64_t* evaluations;    // (sets)
-  int64_t sets, rows, width, most;
+  const float* features;     // (sets, rows, width)
+  const float* second;       // (sets, rows, second_width) or nullptr
+  const double* scale;       // (sets, rows)
+  const float* coordinates;  // (sets, directions + 1, rows)
+  double* values;            // (sets, rows), changed; -inf for padding and picked rows
+  const int64_t* budgets;    // (sets)
+  const double* floor;       // (sets)
+  double penalty;            // 2 * lambda, times the factor of the similarity
+  double error;
+  int64_t* picks;        // (sets, most)
+  double* gains;         // (sets, most)
+  int64_t* evaluations;  // (sets)
+  int64_t sets, rows, width, second_width, directions, most;
 };
 
 // ---- log-determinant ----------------------------------------------------------------------------

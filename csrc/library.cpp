@@ -239,25 +239,31 @@ std::tuple<Tensor, Tensor> graph_cut_block(const Tensor& similarity, Tensor valu
 }
 
 template <class Backend>
-std::tuple<Tensor, Tensor, Tensor> linear_cut(const Tensor& features, const Tensor& scale,
-                                              const Tensor& along, const Tensor& apart, Tensor values,
+std::tuple<Tensor, Tensor, Tensor> linear_cut(const Tensor& features, std::optional<Tensor> second,
+                                              const Tensor& scale, const Tensor& coordinates, Tensor values,
                                               const Tensor& budgets, const Tensor& floor, double penalty,
-                                              int64_t most) {
+                                              double error, int64_t most) {
   const Call call("linear_cut", features);
   const auto [sets, rows, width] = call.sizes<3>("features", features);
   call.check(0 <= most && most <= rows, "most must be between 0 and the ", rows, " rows, got ", most);
   LinearCut args{};
   BIND(features, sets, rows, width);
+  if (second) {
+    args.second_width = call.sizes<3>("second", *second)[2];
+    call.bind(args.second, "second", *second, {sets, rows, args.second_width});
+  }
   BIND(scale, sets, rows);
-  BIND(along, sets, rows);
-  BIND(apart, sets, rows);
+  args.directions = call.sizes<3>("coordinates", coordinates)[1] - 1;
+  call.check(args.directions > 0, "coordinates must be those along a direction, and the rest");
+  BIND(coordinates, sets, args.directions + 1, rows);
   BIND(values, sets, rows);
   BIND(budgets, sets);
   BIND(floor, sets);
   check_budgets(call, budgets, args.budgets, sets, most);
   auto [picks, gains] = make_picks(call, args, sets, most);
   Tensor evaluations = call.make(args.evaluations, {sets}, 0);
-  args.penalty = penalty, args.sets = sets, args.rows = rows, args.width = width, args.most = most;
+  args.penalty = penalty, args.error = error;
+  args.sets = sets, args.rows = rows, args.width = width, args.most = most;
   Backend::run(args, features);
   return {picks, gains, evaluations};
 }
@@ -411,6 +417,47 @@ void deepfool_step(const Tensor& normals, const Tensor& values, Tensor nearest, 
 }
 
 #ifndef FASTCORE_SIMT
+Tensor coordinates(const Tensor& features, const Tensor& along) {
+  const Call call("coordinates", features);
+  const auto [sets, rows, width] = call.sizes<3>("features", features);
+  Coordinates args{};
+  args.directions = call.sizes<3>("along", along)[1];
+  BIND(features, sets, rows, width);
+  BIND(along, sets, args.directions, width);
+  Tensor out = call.make(args.out, {sets, args.directions, rows});
+  args.sets = sets, args.rows = rows, args.width = width;
+  Cpu::run(args, features);
+  return out;
+}
+
+Tensor factored_project(const Tensor& features, const Tensor& second, const Tensor& direction) {
+  const Call call("factored_project", features);
+  const auto [sets, rows, width] = call.sizes<3>("features", features);
+  FactoredProject args{};
+  args.second_width = call.sizes<3>("second", second)[2];
+  BIND(features, sets, rows, width);
+  BIND(second, sets, rows, args.second_width);
+  BIND(direction, sets, width, 1 + args.second_width);
+  Tensor out = call.make(args.out, {sets, rows});
+  args.sets = sets, args.rows = rows, args.width = width;
+  Cpu::run(args, features);
+  return out;
+}
+
+Tensor factored_sum(const Tensor& features, const Tensor& second, const Tensor& weights) {
+  const Call call("factored_sum", features);
+  const auto [sets, rows, width] = call.sizes<3>("features", features);
+  FactoredSum args{};
+  args.second_width = call.sizes<3>("second", second)[2];
+  BIND(features, sets, rows, width);
+  BIND(second, sets, rows, args.second_width);
+  BIND(weights, sets, rows);
+  Tensor out = call.make(args.out, {sets, width, 1 + args.second_width});
+  args.sets = sets, args.rows = rows, args.width = width;
+  Cpu::run(args, features);
+  return out;
+}
+
 Tensor asymmetry(const Tensor& matrix) {
   const Call call("asymmetry", matrix);
   const auto [sets, rows, columns] = call.sizes<3>("matrix", matrix);
@@ -475,9 +522,8 @@ FASTCORE_LIBRARY(FASTCORE_NAMESPACE, library) {
       "Tensor outside_row, Tensor floor, float penalty, int most) "
       "-> (Tensor, Tensor)");
   library.def(
-      "linear_cut(Tensor features, Tensor scale, Tensor along, Tensor apart, Tensor(a!) values, Tensor "
-      "budgets, "
-      "Tensor floor, float penalty, int most) -> (Tensor, Tensor, Tensor)");
+      "linear_cut(Tensor features, Tensor? second, Tensor scale, Tensor coordinates, Tensor(a!) values, "
+      "Tensor budgets, Tensor floor, float penalty, float error, int most) -> (Tensor, Tensor, Tensor)");
   library.def(
       "log_det_block(Tensor schur, Tensor(a!) pivots, Tensor row_ids, Tensor budgets, Tensor outside, "
       "Tensor outside_row, Tensor floor, int most) -> (Tensor, Tensor, Tensor)");
@@ -496,6 +542,9 @@ FASTCORE_LIBRARY(FASTCORE_NAMESPACE, library) {
       "Tensor budgets, "
       "Tensor outside, Tensor outside_row, Tensor floor, float error, int metric, float parameter, int most) "
       "-> (Tensor, Tensor, Tensor)");
+  library.def("coordinates(Tensor features, Tensor along) -> Tensor");
+  library.def("factored_project(Tensor features, Tensor second, Tensor direction) -> Tensor");
+  library.def("factored_sum(Tensor features, Tensor second, Tensor weights) -> Tensor");
   library.def("asymmetry(Tensor matrix) -> Tensor");
   library.def(
       "deepfool_step(Tensor normals, Tensor values, Tensor(a!) nearest, Tensor(b!) step, float least) -> ()");
@@ -509,6 +558,9 @@ FASTCORE_LIBRARY_IMPL(FASTCORE_NAMESPACE, CPU, library) { fastcore::implement<fa
 #else
 FASTCORE_LIBRARY_IMPL(FASTCORE_NAMESPACE, CPU, library) {
   fastcore::implement<fastcore::Cpu>(library);
+  library.impl("coordinates", TORCH_BOX(&fastcore::coordinates));
+  library.impl("factored_project", TORCH_BOX(&fastcore::factored_project));
+  library.impl("factored_sum", TORCH_BOX(&fastcore::factored_sum));
   library.impl("asymmetry", TORCH_BOX(&fastcore::asymmetry));
   library.impl("facility_location_sparse", TORCH_BOX(&fastcore::facility_location_sparse));
 }

@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastcore import checks, inputs, needs, ops
-from fastcore.assignment import assign
+from fastcore import checks, distributed, inputs, needs, ops
 from fastcore.budget import Partition, resolve_budget
 from fastcore.environment import peak_bytes, versions
 from fastcore.greedy.picks import Picks
@@ -22,6 +21,7 @@ from fastcore.registry import Context, Method, get_method, methods_taking
 from fastcore.selection import Origin, Selection
 
 
+@distributed.on_every_rank
 def select(
     method: str,
     data: Any = None,
@@ -45,6 +45,7 @@ def select(
     backend: str | None = None,
     memory: int | None = None,
     progress: bool | None = None,
+    group: Any = None,
     **options: Any,
 ) -> Selection:
     """Chooses the rows of ``data`` that stand for all of it, in the order of their worth.
@@ -83,6 +84,9 @@ def select(
             $FASTCORE_BACKEND, or "auto". The picks are the same.
         memory: bytes that may be used beside the data.
         progress: True for a bar, False for none, None for one when the work is long, on a terminal.
+        group: "world" or a ``torch.distributed`` process group, when each of several processes holds some of the
+            rows: all of them call ``select`` with their own rows (and labels) and get the same Selection, that of
+            one process with all rows, those of rank 0 first. See docs/distributed.md.
         **options: of the method, such as ``start`` of k_center or ``keep`` of a score, and with ``model``
             those of ``signals.compute``: ``layer``, ``batch_size``, ``workers``, ``amp`` and ``keys``.
 
@@ -92,6 +96,7 @@ def select(
     The arrays passed are never written to. The result depends on the seed, not on the backend.
     """
     start, peaks = time.perf_counter(), peak_bytes()
+    ranks: distributed.Ranks | None = group
     chosen = get_method(method)
     named = {"optimizer": optimizer, "stop_at": stop_at}
     options |= {name: value for name, value in named.items() if value is not None}
@@ -112,6 +117,25 @@ def select(
     checks.choice("progress", progress, (None, True, False))
     seed = checks.whole("seed", seed, 0)
     memory = None if memory is None else checks.whole("memory", memory, 1)
+    if ranks is not None:
+        same = {
+            "method": method,
+            "k": k,
+            "fraction": fraction,
+            "labels": "none" if labels is None else "given",
+        }
+        same |= {"model": "none" if model is None else "given", "balance": balance, "signal": signal}
+        same |= {
+            "metric": metric,
+            "gamma": gamma,
+            "weights": weights,
+            "seed": seed,
+            **options,
+            **signal_options,
+        }
+        same |= {"preselected": preselected, "validation": "none" if validation is None else "given"}
+        ranks.agree({name: distributed.fingerprint(value) for name, value in same.items()})
+        progress = progress if ranks.rank == 0 else False
     run = {"device": where, "progress": progress, **extraction}
     if model is not None:
         if dataset is not None and data is not None:
@@ -122,9 +146,12 @@ def select(
         )
         labels = found if labels is None else labels
     with _settings(backend):
-        source = needs.Source(chosen, data, metric, where, signal)
+        if ranks is None:
+            source = needs.Source(chosen, data, metric, where, signal)
+        else:
+            source = distributed.ShardedSource(ranks, chosen, data, metric, where, signal)
         n = source.n
-        labelled = _labels(source.labels if labels is None else labels, balance, n)
+        labelled = _labels(source, labels, balance)
         codes = None if labelled is None else labelled[0]
         sets = 1 if codes is None else int(codes.max()) + 1
         taken = needs.preselected_of(preselected, source, sets)
@@ -140,17 +167,15 @@ def select(
         looks = bool(chosen.needs) or clusters or backend is not None
         ran_on = ops.active_backend(source.device) if looks else "reference"
         measured = {} if model is not None else signal_options
-        given = [source.meet(need, gamma, measured) for need in chosen.needs]
         with Progress(budget, method, progress) as bar:
             generator = torch.Generator(device="cpu").manual_seed(seed)
             context = Context(generator, seed, taken, memory, bar, held_out)
-            picks = chosen.function(*given, partition, context=context, **options)
+            picks = source.pick(partition, context, gamma, measured, options)
         indices, places = _in_order(picks)
         _check_count(chosen, indices, partition, stop_at)
         owners = None
         if clusters:
-            view = given[0] if "similarity" in chosen.needs else source.meet("similarity", gamma, {})
-            owners = assign(view, partition, indices, chosen.pairs).numpy()
+            owners = source.owners(partition, indices, gamma)
         counted = _weights(picks, places, owners)
         info = {
             "method": method,
@@ -174,13 +199,15 @@ def select(
             "peak_bytes": peak_bytes()[str(source.device)] - peaks.get(str(source.device), 0),
             "versions": versions(),
         }
+        if ranks is not None:
+            info = ranks.one_record(info)
     return Selection(
         indices=indices.numpy(),
         gains=None if chosen.order == "random" else picks.gains.cpu()[places].numpy(),
         scores=None if picks.scores is None else picks.scores.cpu().numpy(),
         weights=counted,
         info=info,
-        _origin=Origin.of(data, codes, owners),
+        _origin=Origin.of(data if ranks is None else [], codes, owners),
     )
 
 
@@ -210,13 +237,14 @@ def _metric(method: Method, metric: str | None, gamma: Any) -> str | None:
     return chosen
 
 
-def _labels(labels: Any, balance: bool | None, n: int) -> tuple[Tensor, np.ndarray] | None:
+def _labels(source: needs.Source, labels: Any, balance: bool | None) -> tuple[Tensor, np.ndarray] | None:
     """Class code of every row and the classes, or None for one ground set."""
+    labels = source.labels if labels is None else labels
     if labels is None:
         if balance:
             raise ValueError("balance=True needs labels, got labels=None")
         return None
-    codes, classes = inputs.as_labels(labels, n)
+    codes, classes = source.codes(labels)
     return None if balance is False else (codes, classes)
 
 

@@ -87,6 +87,8 @@ class Method:
         metrics: the metrics it takes; the first one is its default.
         pairs: whether a precomputed matrix holds a "similarity" or a "distance".
         sparse: whether a precomputed matrix may be sparse.
+        sharded: what may be spread over ranks without labels: the metrics under which one ground set may be (or
+            "probabilities"), and "rows" where the score of a row depends on no other row.
         cost: time, in terms of n rows, d features and k picks.
         paper: where the method comes from.
         options: its own options and their defaults.
@@ -106,6 +108,7 @@ class Method:
     metrics: tuple[str, ...]
     pairs: str
     sparse: bool
+    sharded: tuple[str, ...]
     cost: str
     paper: str
     options: dict[str, Any]
@@ -126,6 +129,7 @@ def method(
     metrics: tuple[str, ...] | None = None,
     pairs: str = "similarity",
     sparse: bool = False,
+    sharded: tuple[str, ...] = (),
     cost: str = "",
     paper: str = "",
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -164,6 +168,7 @@ def method(
             metrics=metrics,
             pairs=pairs,
             sparse=sparse,
+            sharded=sharded,
             cost=cost,
             paper=paper,
             options=options,

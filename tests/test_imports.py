@@ -24,6 +24,7 @@ LAYERS = [
     ["methods"],
     ["signals"],
     ["needs"],
+    ["distributed"],
     ["api"],
     ["__init__"],
     ["train"],

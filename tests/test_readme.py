@@ -6,6 +6,7 @@ import importlib.util
 import os
 import re
 import shlex
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -53,6 +54,7 @@ def data(digits, monkeypatch, tmp_path) -> dict[str, object]:
     unit = small / np.linalg.norm(small, axis=1, keepdims=True)
     return {
         "features": small,
+        "my_rows": small,
         "more_features": features[300:500],
         "labels": labels[:300],
         "similarity": unit @ unit.T,
@@ -67,7 +69,22 @@ def data(digits, monkeypatch, tmp_path) -> dict[str, object]:
     }
 
 
-def test_the_examples_run(data):
+def test_the_examples_run(data, monkeypatch):
+    # As torchrun starts a world of one process.
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        world = {"RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free.getsockname()[1]}
+    for name, value in world.items():
+        monkeypatch.setenv(name, str(value))
+    try:
+        _run_the_examples(data)
+    finally:
+        distributed = pytest.importorskip("torch").distributed
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
+
+
+def _run_the_examples(data):
     examples = blocks("python")
     assert len(examples) >= 7
     for number, example in enumerate(examples, start=1):

@@ -2,6 +2,10 @@
 #include <atomic>
 #include <vector>
 
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
 #include "cpu/parallel.h"
 #include "kernels.h"
 
@@ -16,12 +20,34 @@ constexpr int64_t kSmall = 8;   // of this side a transpose fits the registers
 int64_t small_differences(const float* matrix, int64_t n, int64_t i, int64_t j) {
   const float* here = matrix + i * n + j;
   const float* there = matrix + j * n + i;
+#if defined(__AVX2__)
+  // A transpose in registers: pairs of rows, pairs of pairs, halves.
+  __m256 pair[8], four[8];
+  for (int c = 0; c < 8; c += 2) {
+    const __m256 even = _mm256_loadu_ps(there + c * n), odd = _mm256_loadu_ps(there + (c + 1) * n);
+    pair[c] = _mm256_unpacklo_ps(even, odd), pair[c + 1] = _mm256_unpackhi_ps(even, odd);
+  }
+  for (int c = 0; c < 8; c += 4)
+    for (int h = 0; h < 2; ++h) {
+      four[c + 2 * h] = _mm256_shuffle_ps(pair[c + h], pair[c + 2 + h], _MM_SHUFFLE(1, 0, 1, 0));
+      four[c + 2 * h + 1] = _mm256_shuffle_ps(pair[c + h], pair[c + 2 + h], _MM_SHUFFLE(3, 2, 3, 2));
+    }
+  int found = 0;
+  for (int r = 0; r < 4; ++r) {
+    const __m256 low = _mm256_permute2f128_ps(four[r], four[r + 4], 0x20);
+    const __m256 high = _mm256_permute2f128_ps(four[r], four[r + 4], 0x31);
+    const __m256 above = _mm256_cmp_ps(_mm256_loadu_ps(here + r * n), low, _CMP_NEQ_UQ);
+    const __m256 below = _mm256_cmp_ps(_mm256_loadu_ps(here + (r + 4) * n), high, _CMP_NEQ_UQ);
+    found += __builtin_popcount(_mm256_movemask_ps(above) << 8 | _mm256_movemask_ps(below));
+  }
+#else
   float mirrored[kSmall][kSmall];
   for (int64_t c = 0; c < kSmall; ++c)
     for (int64_t r = 0; r < kSmall; ++r) mirrored[r][c] = there[c * n + r];
   int found = 0;
   for (int64_t r = 0; r < kSmall; ++r)
     for (int64_t c = 0; c < kSmall; ++c) found += here[r * n + c] != mirrored[r][c];
+#endif
   return found;
 }
 

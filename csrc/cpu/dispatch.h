@@ -22,8 +22,11 @@
   X(deepfool_step, DeepfoolStep)
 
 // Ops without a CUDA kernel.
-#define FASTCORE_CPU_OPS(X) \
-  X(asymmetry, Asymmetry)   \
+#define FASTCORE_CPU_OPS(X)            \
+  X(asymmetry, Asymmetry)              \
+  X(coordinates, Coordinates)          \
+  X(factored_project, FactoredProject) \
+  X(factored_sum, FactoredSum)         \
   X(facility_location_sparse, FacilityLocationSparse)
 
 namespace fastcore::cpu {

@@ -10,39 +10,336 @@ namespace fastcore::cpu {
 namespace FASTCORE_ISA {
 namespace {
 
-constexpr int64_t kChunk = 64;     // rows whose bounds share a maximum
-constexpr int64_t kFetched = 256;  // numbers of a row; the processor reads on by itself
-constexpr int kLanes = 8;
+constexpr int64_t kChunk = 128;           // rows that are bounded together,
+constexpr int64_t kGroup = 32;            // with sums of so many in registers
+constexpr int64_t kSumNumbers = 1 << 14;  // of a sum that is kept after every pick
+constexpr int64_t kFetched = 256;         // numbers of a row; the processor reads on by itself
+
+// What the rounding of a sum over the coordinates in float can add to a bound, for rows and sums of length 1.
+inline double rounding_of(const LinearCut& args) {
+  return 2.0 * static_cast<double>(args.directions + 8) / (1 << 24) * args.penalty;
+}
+
+// The squared distance of two short vectors.
+inline double squared_distance(const double* x, const double* y, int64_t width) {
+  constexpr int kLanes = 8;
+  double lanes[kLanes] = {};
+  int64_t k = 0;
+  for (; k + kLanes <= width; k += kLanes)
+    for (int lane = 0; lane < kLanes; ++lane)
+      lanes[lane] += (x[k + lane] - y[k + lane]) * (x[k + lane] - y[k + lane]);
+  for (; k < width; ++k) lanes[0] += (x[k] - y[k]) * (x[k] - y[k]);
+  double sum = 0.0;
+  for (double lane : lanes) sum += lane;
+  return sum;
+}
+
+// The sums of the first scaled picks: what gains are measured by, and how far they moved.
+//
+// Factored rows x (x) [1; y] sum to a width x (1 + second_width) matrix. Where that has more numbers than the
+// picks have factors, products go through the picks one by one.
+class PickSums {
+ public:
+  PickSums(const LinearCut& args, int64_t set)
+      : a_(args),
+        features_(args.features + set * args.rows * args.width),
+        second_(args.second == nullptr ? nullptr : args.second + set * args.rows * args.second_width),
+        scale_(args.scale + set * args.rows),
+        columns_(args.second == nullptr ? 1 : 1 + args.second_width),
+        summed_(second_ == nullptr ||
+                (a_.width * columns_ <= kSumNumbers &&
+                 2 * a_.width * columns_ <= a_.budgets[set] * (a_.width + a_.second_width))),
+        numbers_(summed_ ? a_.width * columns_ : 0),
+        sums_(numbers_, 0.0),
+        squared_{0.0} {}
+
+  double squared_length(int64_t row) const { return scale_[row] * scale_[row] * product(row, row); }
+
+  void add(int64_t row) {
+    if (summed_) {
+      const size_t before = sums_.size() - numbers_;
+      sums_.resize(sums_.size() + numbers_);
+      const double *old = sums_.data() + before, scale = scale_[row];
+      double* sum = sums_.data() + before + numbers_;
+      for (int64_t k = 0; k < a_.width; ++k) {
+        const double factor = scale * static_cast<double>(x(row)[k]);
+        const double* from = old + k * columns_;
+        double* to = sum + k * columns_;
+        to[0] = from[0] + factor;
+        for (int64_t l = 1; l < columns_; ++l) to[l] = from[l] + factor * static_cast<double>(y(row)[l - 1]);
+      }
+    } else {
+      // The newest pick with the sum of those since every time.
+      const double own = squared_length(row);
+      double cross = 0.0;
+      for (int64_t time = picks(); time >= 0; --time) {
+        if (time < picks()) cross += scale_[row] * scale_[picks_[time]] * product(row, picks_[time]);
+        squared_[time] += 2.0 * cross + own;
+      }
+      squared_.push_back(0.0);
+    }
+    picks_.push_back(row);
+  }
+
+  // Product of the scaled row with the sum of all picks.
+  double with(int64_t row) const {
+    double total = 0.0;
+    if (!summed_) {
+      for (int64_t pick : picks_) total += scale_[pick] * product(row, pick);
+      return scale_[row] * total;
+    }
+    const double* sums = sums_.data() + sums_.size() - numbers_;
+    if (second_ == nullptr) return scale_[row] * dot(x(row), sums, a_.width);
+    for (int64_t k = 0; k < a_.width; ++k) {
+      const double* sum = sums + k * columns_;
+      total += static_cast<double>(x(row)[k]) * (sum[0] + dot(y(row), sum + 1, a_.second_width));
+    }
+    return scale_[row] * total;
+  }
+
+  // Squared length of the sum of the picks since `time`.
+  double moved(int64_t time) const {
+    if (!summed_) return squared_[time];
+    return squared_distance(sums_.data() + sums_.size() - numbers_, sums_.data() + time * numbers_, numbers_);
+  }
+
+  // Starts to read a row that will be needed soon.
+  void fetch(int64_t row) const {
+    for (int64_t k = 0; k < std::min(a_.width, kFetched); k += 16) __builtin_prefetch(x(row) + k);
+    if (second_ == nullptr) return;
+    for (int64_t k = 0; k < std::min(a_.second_width, kFetched); k += 16) __builtin_prefetch(y(row) + k);
+  }
+
+ private:
+  int64_t picks() const { return static_cast<int64_t>(picks_.size()); }
+  const float* x(int64_t row) const { return features_ + row * a_.width; }
+  const float* y(int64_t row) const { return second_ + row * a_.second_width; }
+  double product(int64_t row, int64_t other) const {
+    const double product = dot(x(row), x(other), a_.width);
+    return second_ == nullptr ? product : product * (1.0 + dot(y(row), y(other), a_.second_width));
+  }
+
+  const LinearCut& a_;
+  const float* features_;
+  const float* second_;
+  const double* scale_;
+  const int64_t columns_;
+  const bool summed_;
+  const int64_t numbers_;        // of a sum
+  std::vector<double> sums_;     // (picks + 1, numbers)
+  std::vector<double> squared_;  // of the picks since every time, where they are not summed
+  std::vector<int64_t> picks_;
+};
+
+// How far the sum of the picks has moved since the start and since every earlier pick: its coordinates, and
+// what is left. The rest is taken from the sums when it is asked for; by then, each pick adds its own at
+// most.
+class Drift {
+ public:
+  Drift(const LinearCut& args)
+      : a_(args), sums_(args.directions, 0.0), lengths_{0.0}, rests_{0.0}, since_(1) {}
+
+  int64_t picks() const { return static_cast<int64_t>(lengths_.size()) - 1; }
+  // Coordinates of the sum of the first `time` picks.
+  const double* sum(int64_t time) const { return sums_.data() + time * a_.directions; }
+  const double* sum() const { return sum(picks()); }
+  double lengths() const { return lengths_.back(); }  // of all picks, added up
+  // At least the rest of the sum of the picks since `time`.
+  double rest(int64_t time) const { return since_[time].rest + rests_.back() - rests_[since_[time].taken]; }
+  double rest_before(int64_t time) const { return first_rests_[time]; }  // of the first picks
+
+  bool settled(int64_t time) const { return since_[time].taken == picks(); }
+  void settle(int64_t time, const PickSums& sums) {
+    const double along = squared_distance(sum(), sum(time), a_.directions);
+    const double length = lengths_.back() - lengths_[time];
+    const double rest = std::sqrt(std::max(0.0, sums.moved(time) - along) + a_.error * length * length);
+    since_[time] = {rest + kSumRounding * lengths_.back(), picks()};
+  }
+
+  // Takes in the newest of the picks.
+  void add(const float* coordinates, double squared, const PickSums& sums) {
+    const double* before = sum();
+    std::vector<double> now(before, before + a_.directions);
+    for (int64_t c = 0; c < a_.directions; ++c) now[c] += static_cast<double>(coordinates[c * a_.rows]);
+    sums_.insert(sums_.end(), now.begin(), now.end());
+    lengths_.push_back(lengths_.back() + std::sqrt(squared));
+    rests_.push_back(rests_.back() + static_cast<double>(coordinates[a_.directions * a_.rows]));
+    first_rests_.push_back(since_[0].rest);
+    since_.push_back({0.0, picks()});
+    settle(0, sums);
+  }
+
+ private:
+  static constexpr double kSumRounding = 1.0 / (1LL << 46);
+
+  struct Since {
+    double rest = 0.0;  // of the picks since a time until
+    int64_t taken = 0;  // so many were made
+  };
+
+  const LinearCut& a_;
+  std::vector<double> sums_;         // (picks + 1, directions)
+  std::vector<double> lengths_;      // (picks + 1) of the first picks, added up
+  std::vector<double> rests_;        // (picks + 1) the same of their rests
+  std::vector<double> first_rests_;  // of the sum of the first picks
+  std::vector<Since> since_;         // (picks + 1)
+};
+
+// The rows whose values are not -inf, about in descending order: in buckets of near values.
+std::vector<int64_t> descending(const double* values, int64_t rows) {
+  constexpr int64_t kBuckets = 1024;
+  double least = INFINITY, most = kClosed;
+  for (int64_t row = 0; row < rows; ++row)
+    if (values[row] > kClosed) least = std::min(least, values[row]), most = std::max(most, values[row]);
+  const double scale = most > least ? (kBuckets - 1) / (most - least) : 0.0;
+  const auto bucket = [&](int64_t row) { return static_cast<int64_t>((most - values[row]) * scale); };
+  std::vector<int64_t> ends(kBuckets + 1, 0);
+  for (int64_t row = 0; row < rows; ++row)
+    if (values[row] > kClosed) ++ends[bucket(row) + 1];
+  for (int64_t b = 0; b < kBuckets; ++b) ends[b + 1] += ends[b];
+  std::vector<int64_t> order(ends[kBuckets]);
+  for (int64_t row = 0; row < rows; ++row)
+    if (values[row] > kClosed) order[ends[bucket(row)]++] = row;
+  return order;
+}
+
+// Rows whose gains were measured since the start, in no order.
+class MeasuredRows {
+ public:
+  struct Row {
+    int64_t row;
+    double gain;
+    int64_t time;   // picks made when it was measured
+    double taken;   // along the directions by the picks before that
+    double apart;   // length apart from the directions
+    double length;  // of the row, at least
+  };
+
+  MeasuredRows(const LinearCut& args) : a_(args) {}
+
+  size_t size() const { return rows_.size(); }
+  const Row& operator[](size_t e) const { return rows_[e]; }
+
+  void add(int64_t row, const float* coordinates) {
+    if (rows_.size() == capacity_) grow();
+    double squared = 0.0;
+    for (int64_t c = 0; c <= a_.directions; ++c) {
+      const float value = coordinates[c * a_.rows + row];
+      coordinates_[c * capacity_ + rows_.size()] = value;
+      squared += static_cast<double>(value) * static_cast<double>(value);
+    }
+    const double apart = coordinates[a_.directions * a_.rows + row];
+    rows_.push_back({row, kClosed, 0, 0.0, apart, std::sqrt(squared)});
+  }
+
+  void measured(size_t e, double gain, const Drift& drift) {
+    double taken = 0.0;
+    for (int64_t c = 0; c < a_.directions; ++c) taken += coordinates_[c * capacity_ + e] * drift.sum()[c];
+    rows_[e].gain = gain, rows_[e].time = drift.picks(), rows_[e].taken = a_.penalty * taken;
+  }
+
+  // Upper bounds on the gains now; a unit along direction c takes weight * weights[c] off.
+  const std::vector<double>& bound(const Drift& drift, double weight, const float* weights) {
+    bounds_.resize(rows_.size());
+    along_.resize(rows_.size());
+    const double rounding = rounding_of(a_) * drift.lengths();
+    for (size_t start = 0; start < rows_.size(); start += kGroup) {
+      float taken[kGroup] = {};  // beyond the last row these are sums of numbers that nothing reads
+      for (int64_t c = 0; c < a_.directions; ++c)
+        for (int64_t l = 0; l < kGroup; ++l) taken[l] += weights[c] * coordinates_[c * capacity_ + start + l];
+      for (size_t e = start; e < std::min(rows_.size(), start + kGroup); ++e) {
+        const Row& row = rows_[e];
+        along_[e] =
+            row.gain + row.taken - weight * static_cast<double>(taken[e - start]) + rounding * row.length;
+        bounds_[e] = bound_of(e, drift);
+      }
+    }
+    return bounds_;
+  }
+
+  // The bound of one row, as tight as it gets.
+  double settle(size_t e, Drift& drift, const PickSums& sums) {
+    if (!drift.settled(rows_[e].time)) drift.settle(rows_[e].time, sums);
+    return bounds_[e] = bound_of(e, drift);
+  }
+
+  void remove(int64_t row) {
+    for (size_t e = 0; e < rows_.size(); ++e) {
+      if (rows_[e].row != row) continue;
+      for (int64_t c = 0; c <= a_.directions; ++c)
+        coordinates_[c * capacity_ + e] = coordinates_[c * capacity_ + rows_.size() - 1];
+      rows_[e] = rows_.back();
+      return rows_.pop_back();
+    }
+  }
+
+ private:
+  void grow() {
+    const size_t capacity = std::max<size_t>(4 * kGroup, 2 * capacity_);
+    std::vector<float> grown((a_.directions + 1) * capacity, 0.0f);
+    for (int64_t c = 0; c <= a_.directions; ++c)
+      std::copy_n(coordinates_.data() + c * capacity_, rows_.size(), grown.data() + c * capacity);
+    coordinates_.swap(grown);
+    capacity_ = capacity;
+  }
+
+  double bound_of(size_t e, const Drift& drift) const {
+    return along_[e] + a_.penalty * rows_[e].apart * drift.rest(rows_[e].time);
+  }
+
+  const LinearCut& a_;
+  std::vector<Row> rows_;
+  std::vector<double> along_, bounds_;  // bounds without, and with, what the rest of the picks may add
+  std::vector<float> coordinates_;      // (directions + 1, capacity)
+  size_t capacity_ = 0;
+};
 
 // The lazy greedy of one ground set.
 //
-// Rows that were not measured since the start are bounded by one formula, in order, chunk by chunk; the few
-// that were are kept in a list with the time of their measurement.
+// Rows that were not measured since the start are bounded by one formula, chunk by chunk, in the order of
+// their gains at the start: most chunks never matter. The few that were are kept in a list with the time of
+// their measurement.
 class Greedy {
  public:
   Greedy(const LinearCut& args, int64_t set)
       : a_(args),
         set_(set),
-        features_(args.features + set * args.rows * args.width),
-        scale_(args.scale + set * args.rows),
-        along_(args.along + set * args.rows),
-        apart_(args.apart + set * args.rows),
+        coordinates_(args.coordinates + set * (args.directions + 1) * args.rows),
         first_(args.values + set * args.rows),
-        unmeasured_(first_, first_ + args.rows),
-        bound_(args.rows),
-        sum_(args.width, 0.0) {
-    for (int64_t start = 0; start < a_.rows; start += kChunk) {
-      const int64_t stop = std::min(a_.rows, start + kChunk);
-      const auto [least, most] = std::minmax_element(along_ + start, along_ + stop);
-      chunks_.push_back({*least, *most, *std::max_element(apart_ + start, apart_ + stop)});
+        picks_(args, set),
+        drift_(args),
+        weights_(args.directions + 1, 0.0f),
+        order_(descending(first_, args.rows)),
+        measured_(args) {
+    const size_t places = (order_.size() + kChunk - 1) / kChunk * kChunk;
+    unmeasured_.assign(places, kClosed);
+    bound_.assign(places, kClosed);
+    columns_.assign(places * (a_.directions + 1), 0.0f);
+    for (size_t start = 0; start < order_.size(); start += kChunk) {
+      Chunk chunk = {INFINITY, -INFINITY, 0.0, 0.0};
+      for (size_t place = start; place < std::min(order_.size(), start + kChunk); ++place) {
+        const int64_t row = order_[place];
+        unmeasured_[place] = first_[row];
+        float* column = columns_.data() + start * (a_.directions + 1) + (place - start);
+        double across = 0.0;
+        for (int64_t c = 0; c <= a_.directions; ++c) {
+          const float value = column[c * kChunk] = coordinates_[c * a_.rows + row];
+          if (c > 0 && c < a_.directions) across += static_cast<double>(value) * static_cast<double>(value);
+        }
+        chunk.least_along = std::min(chunk.least_along, static_cast<double>(column[0]));
+        chunk.most_along = std::max(chunk.most_along, static_cast<double>(column[0]));
+        chunk.most_across = std::max(chunk.most_across, std::sqrt(across));
+        chunk.most_apart = std::max(chunk.most_apart, static_cast<double>(column[a_.directions * kChunk]));
+      }
+      chunks_.push_back(chunk);
       bound_rows(chunks_.size() - 1);
     }
   }
 
   void run() {
     for (int64_t t = 0; t < a_.budgets[set_]; ++t) {
-      if (a_.evaluations[set_] > a_.rows / 4) break;
-      const Measured pick = t == 0 ? first_pick() : next_pick(t);
+      if (a_.evaluations[set_] > a_.rows / 2) break;
+      const Pick pick = t == 0 ? first_pick() : next_pick(t);
       if (pick.row < 0) break;
       a_.picks[set_ * a_.most + t] = pick.row;
       a_.gains[set_ * a_.most + t] = pick.gain;
@@ -51,203 +348,186 @@ class Greedy {
   }
 
  private:
-  struct Measured {
-    int64_t row;
+  struct Pick {
+    int64_t row;  // -1 where no row is open
     double gain;
-    int64_t time;  // picks made when it was measured
   };
 
-  const float* features(int64_t row) const { return features_ + row * a_.width; }
+  // Neighbouring rows, which are bounded again only when one of them could matter.
+  struct Chunk {
+    double least_along, most_along;  // along the first direction
+    double most_across, most_apart;  // along all others, and apart from all
+    double best = kClosed;           // largest bound of its unmeasured rows when they were bounded last
+    int64_t time = 0;                // picks made by then
+  };
 
-  // What the picks since `time` take off the gain of a row, at least.
-  double taken(int64_t row, int64_t time) const {
-    return a_.penalty * (along_[row] * drift_along_[time] - apart_[row] * drift_apart_[time]);
-  }
+  // How the sum of the picks changed since a time: along the first direction, the others, apart.
+  struct Change {
+    double along, across, apart;
+  };
 
-  // Starts to read a row that will be measured soon.
-  void fetch(int64_t row) const {
-    const float* x = features(row);
-    for (int64_t k = 0; k < std::min(a_.width, kFetched); k += 16) __builtin_prefetch(x + k);
-  }
+  double measure(int64_t row) const { return first_[row] - a_.penalty * picks_.with(row); }
 
-  double measure(int64_t row) const {
-    return first_[row] - a_.penalty * scale_[row] * dot(features(row), sum_.data(), a_.width);
-  }
-
-  Measured first_pick() const {
+  Pick first_pick() const {
     const Choice choice = choose(first_, nullptr, a_.rows, a_.floor[set_]);
-    return {choice.position, choice.position < 0 ? kClosed : first_[choice.position], 0};
+    return {choice.position, choice.position < 0 ? kClosed : first_[choice.position]};
   }
 
   // The best row after t picks, ties to the lowest.
-  Measured next_pick(int64_t t) {
-    std::vector<double> bounds(measured_.size());
-    for (size_t e = 0; e < bounds.size(); ++e)
-      bounds[e] = measured_[e].gain - taken(measured_[e].row, measured_[e].time);
+  Pick next_pick(int64_t t) {
+    const std::vector<double>& bounds = measured_.bound(drift_, weight_, weights_.data());
 
     // One measured gain near the top, then everything whose bound reaches the best measured gain.
-    double best = kClosed;
-    const auto reaches = [&](double bound) { return bound >= best - tolerance_of(best, a_.floor[set_]); };
+    double best = kClosed, reached = kClosed;
     const auto update = [&](size_t e) {
-      measured_[e] = {measured_[e].row, measure(measured_[e].row), t};
-      best = std::max(best, measured_[e].gain);
+      measured_.measured(e, measure(measured_[e].row), drift_);
+      fresh_.push_back(e);
+      if (measured_[e].gain <= best) return;
+      best = measured_[e].gain;
+      reached = best - tolerance_of(best, a_.floor[set_]);
     };
-    const auto top = std::max_element(bounds.begin(), bounds.end());
+    fresh_.clear();
     const size_t chunk = best_chunk();
     const size_t earlier = bounds.size();
-    if (earlier > 0 && *top >= chunks_[chunk].best) {
-      update(static_cast<size_t>(top - bounds.begin()));
-    } else if (chunks_[chunk].best > kClosed) {
-      const auto first = bound_.begin();
-      const int64_t start = static_cast<int64_t>(chunk) * kChunk;
-      move(std::max_element(first + start, first + stop_of(chunk)) - first, t);
+    size_t top = earlier;
+    while (earlier > 0) {
+      top = static_cast<size_t>(std::max_element(bounds.begin(), bounds.end()) - bounds.begin());
+      if (bounds[top] < now_[chunk] || drift_.settled(measured_[top].time)) break;
+      measured_.settle(top, drift_, picks_);
+    }
+    if (earlier > 0 && bounds[top] >= now_[chunk]) {
+      update(top);
+    } else if (now_[chunk] > kClosed) {
+      const auto first = bound_.begin() + chunk * kChunk;
+      move(std::max_element(first, first + kChunk) - bound_.begin());
       update(measured_.size() - 1);
     } else {
-      return {-1, kClosed, t};
+      return {-1, kClosed};
     }
     rivals_.clear();
     for (size_t c = 0; c < chunks_.size(); ++c) {
-      if (!reaches(now(chunks_[c]))) continue;
-      bound_rows(c);
-      for (int64_t row = static_cast<int64_t>(c) * kChunk; row < stop_of(c); ++row)
-        if (bound_[row] > kClosed && reaches(bound_[row])) fetch(row), rivals_.push_back(row);
+      if (now_[c] < reached) continue;
+      if (chunks_[c].time < t) bound_rows(c);
+      for (size_t place = c * kChunk; place < (c + 1) * kChunk; ++place)
+        if (bound_[place] > kClosed && bound_[place] >= reached)
+          picks_.fetch(order_[place]), rivals_.push_back(place);
     }
+    stale_.clear();
     for (size_t e = 0; e < earlier; ++e)
-      if (measured_[e].time < t && reaches(bounds[e])) fetch(measured_[e].row);
-    for (int64_t row : rivals_) {
-      if (!reaches(bound_[row])) continue;
-      move(row, t);
+      if (bounds[e] >= reached && measured_[e].time < t && measured_.settle(e, drift_, picks_) >= reached)
+        picks_.fetch(measured_[e].row), stale_.push_back(e);
+    for (size_t place : rivals_) {
+      if (bound_[place] < reached) continue;
+      move(place);
       update(measured_.size() - 1);
     }
-    for (size_t e = 0; e < earlier; ++e)
-      if (measured_[e].time < t && reaches(bounds[e])) update(e);
+    for (size_t e : stale_)
+      if (bounds[e] >= reached) update(e);
 
-    Measured pick = {-1, kClosed, t};
-    for (const Measured& m : measured_) {
-      if (m.time < t) continue;
-      ++a_.evaluations[set_];
-      if (reaches(m.gain) && (pick.row < 0 || m.row < pick.row)) pick = m;
+    Pick pick = {-1, kClosed};
+    for (size_t e : fresh_) {
+      const auto& row = measured_[e];
+      if (row.gain >= reached && (pick.row < 0 || row.row < pick.row)) pick = {row.row, row.gain};
     }
+    a_.evaluations[set_] += static_cast<int64_t>(fresh_.size());
     return pick;
   }
 
-  // Bounds of neighbouring rows, which are looked at only when one of them could matter.
-  struct Chunk {
-    double least_along, most_along, most_apart;
-    double best = kClosed;            // largest bound of its unmeasured rows when they were bounded last
-    double along = 0.0, apart = 0.0;  // the drift at that time
-  };
+  // The chunk that has the row with the largest bound, brought up to date; bounds on all chunks in now_.
+  size_t best_chunk() {
+    const int64_t made = drift_.picks();
+    changes_.assign(made + 1, {0.0, -1.0, 0.0});
+    now_.resize(chunks_.size());
+    for (size_t c = 0; c < chunks_.size(); ++c) {
+      Change& change = changes_[chunks_[c].time];
+      if (change.across < 0.0) change = change_since(chunks_[c].time);
+      now_[c] = now(chunks_[c], change);
+    }
+    while (true) {
+      const size_t c = static_cast<size_t>(std::max_element(now_.begin(), now_.end()) - now_.begin());
+      if (chunks_[c].time == made) return c;
+      bound_rows(c);
+      now_[c] = chunks_[c].best;
+    }
+  }
 
-  int64_t stop_of(size_t chunk) const {
-    return std::min(a_.rows, (static_cast<int64_t>(chunk) + 1) * kChunk);
+  Change change_since(int64_t time) const {
+    const double *now = drift_.sum(), *then = drift_.sum(time);
+    const double across = squared_distance(now + 1, then + 1, a_.directions - 1);
+    const double before = time < drift_.picks() ? drift_.rest_before(time) : drift_.rest(0);
+    return {now[0] - then[0], std::sqrt(across), std::max(0.0, drift_.rest(0) - before)};
   }
 
   // No unmeasured row of the chunk has a larger bound now.
-  double now(const Chunk& chunk) const {
-    if (chunk.best == kClosed) return kClosed;
-    const double along = drift_along_[0] - chunk.along, apart = drift_apart_[0] - chunk.apart;
-    const double least = along >= 0.0 ? chunk.least_along : chunk.most_along;
-    const double taken = a_.penalty * (least * along - chunk.most_apart * std::max(0.0, apart));
-    const double rounding = kTie * (std::fabs(chunk.best) + std::fabs(taken)) + a_.floor[set_];
-    return chunk.best - taken + rounding;
-  }
-
-  // The chunk that has the row with the largest bound, brought up to date.
-  size_t best_chunk() {
-    std::vector<double> bounds(chunks_.size());
-    for (size_t c = 0; c < bounds.size(); ++c) bounds[c] = now(chunks_[c]);
-    size_t fresh = bounds.size();  // the chunk that was bounded last
-    while (true) {
-      const size_t c = static_cast<size_t>(std::max_element(bounds.begin(), bounds.end()) - bounds.begin());
-      if (c == fresh) return c;
-      bound_rows(c);
-      bounds[c] = chunks_[c].best;
-      fresh = c;
-    }
+  double now(const Chunk& chunk, const Change& change) const {
+    if (chunk.best == kClosed || chunk.time == drift_.picks()) return chunk.best;
+    const double least = change.along >= 0.0 ? chunk.least_along : chunk.most_along;
+    const double taken = a_.penalty * (least * change.along - chunk.most_across * change.across -
+                                       chunk.most_apart * change.apart);
+    // The bounds of rows are summed in float.
+    const double longest = std::max(std::fabs(chunk.least_along), std::fabs(chunk.most_along)) +
+                           chunk.most_across + chunk.most_apart;
+    const double rounding = rounding_of(a_) * longest * drift_.lengths();
+    return chunk.best - taken + rounding + kTie * std::fabs(chunk.best) + a_.floor[set_];
   }
 
   void bound_rows(size_t c) {
-    const double along = a_.penalty * drift_along_[0], apart = a_.penalty * drift_apart_[0];
-    double best[kLanes];
-    for (double& lane : best) lane = kClosed;
-    const int64_t stop = stop_of(c);
-    int64_t row = static_cast<int64_t>(c) * kChunk;
-    for (; row + kLanes <= stop; row += kLanes)
-      for (int lane = 0; lane < kLanes; ++lane) {
-        const int64_t i = row + lane;
-        const double bound = unmeasured_[i] - (along_[i] * along - apart_[i] * apart);
-        bound_[i] = bound;
-        best[lane] = bound > best[lane] ? bound : best[lane];
+    const float* columns = columns_.data() + c * kChunk * (a_.directions + 1);
+    double best = kClosed;
+    for (int64_t first = 0; first < kChunk; first += kGroup) {
+      float taken[kGroup] = {};
+      for (int64_t d = 0; d <= a_.directions; ++d)
+        for (int64_t i = 0; i < kGroup; ++i) taken[i] += weights_[d] * columns[d * kChunk + first + i];
+      double* bound = bound_.data() + c * kChunk + first;
+      const double* unmeasured = unmeasured_.data() + c * kChunk + first;
+      for (int64_t i = 0; i < kGroup; ++i) {
+        bound[i] = unmeasured[i] - weight_ * static_cast<double>(taken[i]);
+        best = bound[i] > best ? bound[i] : best;
       }
-    for (int lane = 0; row < stop; ++row, ++lane) {
-      bound_[row] = unmeasured_[row] - (along_[row] * along - apart_[row] * apart);
-      best[lane] = std::max(best[lane], bound_[row]);
     }
-    chunks_[c].best = *std::max_element(best, best + kLanes);
-    chunks_[c].along = drift_along_[0], chunks_[c].apart = drift_apart_[0];
+    chunks_[c].best = best, chunks_[c].time = drift_.picks();
   }
 
-  // Moves a row to the list of the measured.
-  void move(int64_t row, int64_t time) {
-    unmeasured_[row] = bound_[row] = kClosed;
-    measured_.push_back({row, kClosed, time});
+  // Moves a row to the list of the measured; it must be measured next.
+  void move(size_t place) {
+    unmeasured_[place] = bound_[place] = kClosed;
+    measured_.add(order_[place], coordinates_);
   }
 
-  // Adds a pick to the sum, and its part along and apart from the axis to the drift since every earlier pick.
   void add(int64_t pick) {
-    const float* x = features(pick);
-    for (int64_t k = 0; k < a_.width; ++k) sum_[k] += scale_[pick] * static_cast<double>(x[k]);
-    const double own = scale_[pick] * scale_[pick] * dot(x, x, a_.width);
-    const double length = std::sqrt(own);
-    // Of the picks since `time`: product with their sum, and the sums of their lengths and scales, which say
-    // how far that product may be off in float. It only bounds, and in float it takes a third of the time.
-    double cross = 0.0, lengths = 0.0, scales = 0.0;
-    const int64_t made = static_cast<int64_t>(picks_.size());
-    for (int64_t time = made; time >= 0; --time) {
-      if (time < made) {
-        const int64_t earlier = picks_[time];
-        cross += scale_[pick] * scale_[earlier] * float_dot(x, features(earlier), a_.width);
-        lengths += lengths_[time], scales += scale_[earlier];
-      }
-      const double error = float_dot_error(a_.width) * length * lengths +
-                           float_dot_underflow(a_.width) * scale_[pick] * scales;
-      squared_[time] += 2.0 * (cross + error) + own;
-      drift_along_[time] += along_[pick];
-      // A little more than the square of the rest, for rounding.
-      const double rest = squared_[time] * (1 + 1e-9) - drift_along_[time] * drift_along_[time];
-      drift_apart_[time] = std::sqrt(std::max(0.0, rest));
-    }
-    picks_.push_back(pick);
-    lengths_.push_back(length);
-    squared_.push_back(0.0);
-    drift_along_.push_back(0.0);
-    drift_apart_.push_back(0.0);
-    unmeasured_[pick] = kClosed;
-    for (size_t e = 0; e < measured_.size(); ++e)
-      if (measured_[e].row == pick) {
-        measured_[e] = measured_.back();
-        measured_.pop_back();
-        break;
-      }
+    picks_.add(pick);
+    drift_.add(coordinates_ + pick, picks_.squared_length(pick), picks_);
+    // Shares of the largest, so that none leaves the range of a float.
+    weight_ = a_.penalty *
+              std::max(drift_.rest(0), std::fabs(*std::max_element(
+                                           drift_.sum(), drift_.sum() + a_.directions,
+                                           [](double x, double y) { return std::fabs(x) < std::fabs(y); })));
+    const double share = weight_ > 0.0 ? a_.penalty / weight_ : 0.0;
+    for (int64_t c = 0; c < a_.directions; ++c) weights_[c] = static_cast<float>(share * drift_.sum()[c]);
+    weights_[a_.directions] = -static_cast<float>(share * drift_.rest(0));
+    if (drift_.picks() > 1) return measured_.remove(pick);
+    const auto place = std::find(order_.begin(), order_.end(), pick) - order_.begin();
+    unmeasured_[place] = bound_[place] = kClosed;  // the first pick is not measured
   }
 
   const LinearCut& a_;
   const int64_t set_;
-  const float* features_;
-  const double* scale_;
-  const double* along_;
-  const double* apart_;
-  const double* first_;             // gains at the start
-  std::vector<double> unmeasured_;  // the same, -inf for rows measured since or picked
+  const float* coordinates_;
+  const double* first_;  // gains at the start
+  PickSums picks_;
+  Drift drift_;
+  std::vector<float> weights_;      // what a unit along every direction, and apart, takes off a bound,
+  double weight_ = 0.0;             // divided by this
+  std::vector<int64_t> order_;      // rows by place
+  std::vector<double> unmeasured_;  // gains at the start, -inf for rows measured since or picked
   std::vector<double> bound_;       // upper bounds of the unmeasured when their chunk was bounded last
+  std::vector<float> columns_;      // (chunks, directions + 1, kChunk) coordinates
   std::vector<Chunk> chunks_;
-  std::vector<Measured> measured_;
-  std::vector<int64_t> rivals_;  // unmeasured rows whose bounds reach the best
-  std::vector<double> sum_;      // of the scaled picks
-  std::vector<int64_t> picks_;
-  std::vector<double> lengths_;  // of the scaled picks
-  // Of the sum of the picks since every time: squared length, part along the axis, length of the rest.
-  std::vector<double> squared_{0.0}, drift_along_{0.0}, drift_apart_{0.0};
+  std::vector<double> now_;  // upper bounds of the chunks
+  MeasuredRows measured_;
+  std::vector<Change> changes_;  // since every time
+  std::vector<size_t> rivals_;   // places of unmeasured rows whose bounds reach the best
+  std::vector<size_t> stale_, fresh_;
 };
 
 }  // namespace

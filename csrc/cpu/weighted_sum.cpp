@@ -11,7 +11,7 @@ namespace FASTCORE_ISA {
 // sum and these are added in order, so the result is the same for any number of threads.
 constexpr int64_t kChunkRows = 256;  // at least
 constexpr int64_t kChunks = 64;      // at most, per set
-constexpr int64_t kColumns = 1024;   // sums that stay in the first-level cache
+constexpr int64_t kColumns = 2048;   // sums that stay in the first-level cache
 
 static void sum_chunk(const float* x, const double* weights, int64_t rows, int64_t width, double* out) {
   std::fill_n(out, width, 0.0);

@@ -110,7 +110,7 @@ __global__ void __launch_bounds__(threads, 1) cut_lead_kernel(LinearCut args, Cu
   leader = warp_reduce(leader, Ahead());
   double gain = leader.bound;
   const bool stale = cut.when[leader.place] < t;
-  if (stale) gain = measure_gain(args, cut, set, leader.place);
+  if (stale) gain = measure_gain(args, cut, set, t, leader.place);
   if (lane_id() == 0) {
     if (stale) {
       args.values[set * args.rows + leader.place] = gain;
@@ -159,7 +159,7 @@ __global__ void __launch_bounds__(threads) cut_measure_kernel(LinearCut args, Cu
     for (int64_t i = int64_t(blockIdx.x) * kWarps + warp_id(); i < listed; i += int64_t(gridDim.x) * kWarps) {
       const int64_t row = grid.list[set * args.rows + i];
       if (cut.when[row] == t) continue;
-      const double gain = measure_gain(args, cut, set, row);
+      const double gain = measure_gain(args, cut, set, t, row);
       if (lane_id() == 0) {
         args.values[set * args.rows + row] = gain;
         cut.when[row] = static_cast<int32_t>(t);
@@ -190,7 +190,7 @@ __global__ void __launch_bounds__(threads, 1) cut_choose_kernel(LinearCut args, 
   if (threadIdx.x == 0) {
     record(args, set, t, pick, values[pick]);
     args.evaluations[set] = pass.measured;
-    pass.ended = pass.measured > args.rows / 4;
+    pass.ended = pass.measured > args.rows / 2;
   }
   add_pick<threads>(args, cut, set, t, pick);
 }

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fastcore.cli.files import check_writable, naming
+from fastcore.cli.shares import place_in, share_of
 
 if TYPE_CHECKING:
     from fastcore.selection import Selection
@@ -46,6 +47,12 @@ def command(
     seed: Annotated[int, typer.Option(help="Of all random choices.")] = 0,
     device: Annotated[str | None, typer.Option(help="cpu or cuda.")] = None,
     backend: Annotated[str | None, typer.Option(help="auto, reference, cpu or cuda.")] = None,
+    group: Annotated[
+        str | None,
+        typer.Option(
+            help="'world' under torchrun: each process reads its share of the rows, the first one writes."
+        ),
+    ] = None,
     option: Annotated[
         list[str] | None, typer.Option(help="Option of the method, name=value; repeatable.")
     ] = None,
@@ -63,6 +70,7 @@ def command(
         "seed": seed,
         "device": device,
         "backend": backend,
+        "group": group,
     }
     options = _options(option or [], {"method", "data", "k", "labels", "preselected", *named})
     if out is not None:
@@ -70,15 +78,18 @@ def command(
 
     from fastcore.api import select
 
+    rank, ranks = place_in(group)
     selection = select(
         method,
-        _material(method, file, key),
+        share_of(_material(method, file, key), rank, ranks),
         k,
-        labels=None if labels is None else _read(labels, labels_key),
+        labels=None if labels is None else share_of(_read(labels, labels_key), rank, ranks),
         preselected=None if preselected is None else _read(preselected, None),
         **named,
         **options,
     )
+    if rank > 0:
+        return
     if out is not None:
         _write(selection, out)
     if as_json:

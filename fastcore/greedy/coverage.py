@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from fastcore.greedy.active_lists import ActiveLists
 from fastcore.greedy.batches import TILE_BYTES, Batch, FeatureSets, MatrixSets, marked, pick
 from fastcore.numerics import UNIT, product_error
 from fastcore.ops.asymmetry import asymmetry
@@ -32,11 +33,13 @@ class Coverage:
         floor: (G,) rounding of the gains.
         error: how far the float32 similarities are from the exact ones.
         matrix: (G, n, n) float32 similarities, a candidate a row, or None where only blocks are made.
+        lists: what is kept of columns that were made once, where there is no matrix and room for it.
         computed: columns of n similarities made in blocks so far.
     """
 
     error = 0.0
     matrix: Tensor | None = None
+    lists: ActiveLists | None = None
     computed = 0
 
     def __init__(self, view: RowSimilarity | DenseSimilarity, batch: Batch) -> None:
@@ -60,6 +63,29 @@ class Coverage:
     def columns(self, at: Tensor) -> Tensor:
         """(G, n, B) float64 similarity of all rows with those at positions (G, B)."""
         raise NotImplementedError
+
+    def keep_lists(self, limit: int) -> None:
+        """Keeps what still matters of columns once made, in at most `limit` bytes."""
+        if self.matrix is None and len(self.coverage) == 1:
+            self.lists = ActiveLists.within(limit, self.n, self.coverage.device)
+
+    def tighten(self, block: int) -> None:
+        """Brings bounds up to date that may be among the `block` largest, as far as no column must be made."""
+        if self.lists is not None:
+            self.lists.tighten(self.bounds[0], self.coverage[0], self.error, block)
+
+    def similarities(self, at: Tensor) -> Tensor:
+        """(G, B, n) float32 similarity of the candidates at positions (G, B), -inf where it matters no more."""
+        if self.matrix is not None:
+            return self.matrix
+        listed = None if self.lists is None else self.lists.listed(at[0])
+        if self.lists is None or listed is None or not bool(listed.any()):
+            return self.block(at)
+        out = self.coverage.new_empty(*at.shape, self.n, dtype=torch.float32)
+        self.lists.similarity(at[0], listed, out[0])
+        if not bool(listed.all()):
+            out[0, ~listed] = self.block(at[:, ~listed])[0]
+        return out
 
     def start(self) -> None:
         """Bounds on the gains of all candidates."""
@@ -125,6 +151,9 @@ class Coverage:
             similarity, *self._exact(), *state, *limits, self.error, metric, parameter, most
         )
         self.bounds.scatter_(1, at, bounds)
+        if self.lists is not None:
+            self.lists.outdate()
+            self.lists.keep(at[0], similarity[0], self.coverage[0], self.error)
         return found
 
     def _exact(self) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:

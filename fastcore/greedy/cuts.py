@@ -13,6 +13,7 @@ from fastcore.greedy.batches import (
     pick,
     top_block,
 )
+from fastcore.greedy.directions import seen_along_principal
 from fastcore.ops.asymmetry import asymmetry
 from fastcore.ops.graph_cut_block import graph_cut_block
 from fastcore.ops.linear_cut import linear_cut
@@ -27,9 +28,8 @@ from fastcore.similarity import (
 )
 
 BLOCK = 384
-PICKS_A_PASS = 100
+PICKS_A_PASS = 250
 FLOOR = 1e-14
-ROUNDING = 1e-14  # of squared lengths, relative
 
 
 class Cut:
@@ -71,26 +71,41 @@ class LinearCut(Cut):
         self.x, self.scale = batch.take(view.features), batch.take(view.scale)
         self.factor = 0.5 if self.cosine else 1.0
         self.own = lam * batch.take(view.diagonal())
-        total = weighted_sum(self.x, self.scale * (batch.rows >= 0))
+        total = self._sum(self.x, self.scale * (batch.rows >= 0))
         self.direction = total.clone()
-        # Picks drift along the mean direction most of all; what each row has along it and apart from it
-        # bounds how its gain changes.
-        length = total.norm(dim=1, keepdim=True)
-        self.along = self.scale * project(self.x, torch.where(length > 0, total / length, 0.0))
-        squares = batch.take(view.norms) * self.scale.square()
-        self.apart = ((squares - self.along.square()).clamp_(min=0) + ROUNDING * squares).sqrt()
+        self._see(batch.take(view.norms) * self.scale.square(), total, batch)
         self.shift = 0.5 if self.cosine else 0.0
         self.offset = self.shift * batch.sizes.double()
 
+    def _see(self, squares: Tensor, total: Tensor, batch: Batch) -> None:
+        """Prepares to bound how gains change, from the squared lengths (G, n) of the scaled rows and their sum."""
+        sizes = batch.sizes.double()
+        self.coordinates, self.error = seen_along_principal(self.x, self.scale, squares, total, sizes)
+
+    def _sum(self, rows: Tensor, weights: Tensor) -> Tensor:
+        """(G, d) weighted sum over rows (G, P, d), of all processes where rows are spread over several."""
+        return weighted_sum(rows, weights)
+
+    def _values(self) -> Tensor:
+        """(G, n) gains of all rows."""
+        return self.factor * self.scale * project(self.x, self.direction) - self.own
+
     def pick(self, fixed: Tensor, left: Tensor, block: int | None) -> tuple[Tensor, Tensor]:
         """The next picks (G, P) and their gains: see Cut."""
-        values = self.factor * self.scale * project(self.x, self.direction) - self.own
-        values.masked_fill_(fixed, -torch.inf)
+        values = self._values().masked_fill_(fixed, -torch.inf)
         floor = FLOOR * values.masked_fill(fixed, 0).abs().amax(1)
         most = min(fixed.shape[1], int(left.max()), block or PICKS_A_PASS)
-        rows = (self.x, self.scale, self.along, self.apart)
         picks, gains, _ = linear_cut(
-            *rows, values, left.clamp(max=most), floor, 2 * self.lam * self.factor, most
+            self.x,
+            None,
+            self.scale,
+            self.coordinates,
+            values,
+            left.clamp(max=most),
+            floor,
+            2 * self.lam * self.factor,
+            self.error,
+            most,
         )
         steps = torch.arange(most, device=picks.device)
         return picks, gains + (self.offset.unsqueeze(1) - 2 * self.lam * self.shift * steps.double())
@@ -98,11 +113,11 @@ class LinearCut(Cut):
     def add(self, positions: Tensor) -> None:
         """Takes the picks at positions (G, P) into account; -1 is none."""
         weights = pick(self.scale, positions) * (positions >= 0)
-        self._subtract(weighted_sum(pick(self.x, positions), weights), (positions >= 0).sum(1))
+        self._subtract(self._sum(pick(self.x, positions), weights), (positions >= 0).sum(1))
 
     def add_mask(self, rows: Tensor) -> None:
         """Takes the rows where the mask (G, n) is true into account."""
-        self._subtract(weighted_sum(self.x, self.scale * rows), rows.sum(1))
+        self._subtract(self._sum(self.x, self.scale * rows), rows.sum(1))
 
     def add_external(self, rows: Outside) -> None:
         """Takes outside rows (m, d) into account."""

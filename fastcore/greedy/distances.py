@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from fastcore.greedy.batches import TILE_BYTES, Batch, FeatureSets, MatrixSets, mark, marked, pick
+from fastcore.greedy.candidates import Candidates
 from fastcore.numerics import UNIT, product_error
 from fastcore.ops.choice import TIE
 from fastcore.ops.facility_location_block import SAME
@@ -19,7 +20,7 @@ CPU_TILE = 2048
 """Rows whose products with the new picks are made at once: they stay in the cache until they are folded."""
 
 
-class FeatureDistances:
+class FeatureDistances(Candidates):
     """Squared distances (2 - 2 cos under "cosine") from the rows of a batch to their coresets.
 
     Kept for every row: the float32 nearest and second nearest squared distance, and the owner, the number
@@ -31,26 +32,22 @@ class FeatureDistances:
         self.cosine = view.metric == "cosine"
         self.closed = batch.rows < 0
         share = (~self.closed).double() / batch.sizes.unsqueeze(1)
-        self.mean = weighted_sum(self.x, share * self.scale)
+        self.mean = self._total(weighted_sum(self.x, share * self.scale))
         self.centre: Tensor | None = None
         norms = torch.ones_like(self.norms64) if self.cosine else self.norms64
         offset = self.mean.square().sum(1, keepdim=True)
-        if not self.cosine and bool((offset[:, 0] > 0.5 * (share * norms).sum(1)).any()):
+        if not self.cosine and bool((offset[:, 0] > 0.5 * self._total((share * norms).sum(1))).any()):
             # Far from the origin products cancel: the rows are centred, tile by tile.
             self.centre = self.mean.float()
             offset = self.centre.double().square().sum(1, keepdim=True)
             norms = (norms - 2 * project(self.x, self.centre.double()) + offset).clamp(min=0)
         self.norms = norms.float()
-        self.longest = self.norms.masked_fill(self.closed, 0).amax(1, keepdim=True)
+        self.longest = self._largest(self.norms.masked_fill(self.closed, 0).amax(1, keepdim=True))
         self.nearest = torch.full_like(self.norms, torch.inf)
         self.second = torch.full_like(self.norms, torch.inf)
         self.owner = torch.zeros_like(batch.rows)
         self.external: Tensor | None = None
         self.coreset = batch.rows.new_empty(len(batch.rows), 0)
-
-    def block(self, wanted: int) -> int:
-        """Rows to take into one pass."""
-        return wanted
 
     def first(self, start: str | int, draws: Tensor) -> Tensor:
         """(G,) positions of the first picks; draws (G,) in [0, 1) decide the random ones."""
@@ -58,11 +55,13 @@ class FeatureDistances:
             return torch.full_like(self.owner[:, 0], start)
         if start == "random":
             return random_open(self.closed, draws)
+        return nearest_of(self._towards_mean())
+
+    def _towards_mean(self) -> Tensor:
+        """(G, n) the larger, the nearer a row is to the mean; -inf for closed rows."""
         towards = 2 * project(self.x, self.mean)
-        near = (self.scale * towards if self.cosine else towards - self.norms64).masked_fill(
-            self.closed, -torch.inf
-        )
-        return nearest_of(near)
+        near = self.scale * towards if self.cosine else towards - self.norms64
+        return near.masked_fill(self.closed, -torch.inf)
 
     def fold(self, positions: Tensor) -> None:
         """Adds the rows at positions (G, P) to the coresets (-1: none) and closes them."""
@@ -199,7 +198,7 @@ class FeatureDistances:
         return values / 2 if self.cosine else values.sqrt()
 
 
-class PairwiseDistances:
+class PairwiseDistances(Candidates):
     """Distances from the rows of a batch to their coresets, in float64, from any source of pairs.
 
     Folds take one column of distances a pick; what is kept is final, so no row is measured twice. A source
@@ -225,10 +224,6 @@ class PairwiseDistances:
     def central(self) -> Tensor:
         """(G,) positions of the rows nearest to the mean of each set."""
         raise NotImplementedError
-
-    def block(self, wanted: int) -> int:
-        """Rows to take into one pass."""
-        return wanted
 
     def first(self, start: str | int, draws: Tensor) -> Tensor:
         """(G,) positions of the first picks; draws (G,) in [0, 1) decide the random ones."""

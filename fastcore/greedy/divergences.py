@@ -38,11 +38,16 @@ class DivergenceDistances(PairwiseDistances):
 
     def central(self) -> Tensor:
         """(G,) positions of the rows nearest to the mean of each set."""
-        mean = with_logs(self.p.sum(1, keepdim=True, dtype=torch.float64) / self.batch.sizes.view(-1, 1, 1))
+        return nearest_of(self._towards_mean())
+
+    def _towards_mean(self) -> Tensor:
+        """(G, n) the larger, the nearer a row is to the mean; -inf for closed rows."""
+        total = self._total(self.p.sum(1, keepdim=True, dtype=torch.float64))
+        mean = with_logs(total / self.batch.sizes.view(-1, 1, 1))
         near = torch.empty_like(self.nearest)
         for part in self._tiles(3 * self.p.shape[2]):
             near[:, part] = -symmetric_divergence(with_logs(self.p[:, part]), mean)
-        return nearest_of(near.masked_fill_(self.closed, -torch.inf))
+        return near.masked_fill_(self.closed, -torch.inf)
 
     def fold(self, positions: Tensor) -> None:
         """Adds the rows at positions (G, P) to the coresets (-1: none) and closes them."""
@@ -111,7 +116,11 @@ class DivergenceDistances(PairwiseDistances):
 
     def among(self, positions: Tensor) -> Tensor:
         """(G, B, B) divergences of the rows at positions (G, B) to each other."""
-        x = with_logs(pick(self.p, positions))
+        return self._among(pick(self.p, positions))
+
+    def _among(self, rows: Tensor) -> Tensor:
+        """(G, B, B) divergences of rows (G, B, C) to each other."""
+        x = with_logs(rows)
         parts = zip(*(each.unsqueeze(2).split(self._step(each), 1) for each in x), strict=True)
         others = x[0].unsqueeze(1), x[1].unsqueeze(1)
         return torch.cat([symmetric_divergence(part, others) for part in parts], 1)

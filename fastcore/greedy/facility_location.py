@@ -15,6 +15,7 @@ from fastcore.greedy.batches import Batch, batches, earlier, top_block
 from fastcore.greedy.coverage import FLOOR, Coverage, FeatureCoverage, MatrixCoverage
 from fastcore.greedy.gradients import GradientCoverage
 from fastcore.greedy.picks import Collector, Counter, PickList, Picks
+from fastcore.greedy.sharded import ShardedView
 from fastcore.memory import spare_bytes
 from fastcore.numerics import full_precision
 from fastcore.ops.facility_location_sparse import facility_location_sparse
@@ -33,7 +34,7 @@ PICKS_A_CALL = 1024
 
 @full_precision()
 def facility_location(
-    view: Similarity,
+    view: Similarity | ShardedView,
     partition: Partition,
     *,
     preselected: Outside | None = None,
@@ -46,10 +47,13 @@ def facility_location(
 
     `stop_at` ends a set at that fraction of its full coverage. Where n x n float32 numbers fit into `memory`
     bytes (a third of what is free), similarities are kept: n^2 * d / 2 multiplications and then little more.
-    Otherwise they are made in blocks, as often as needed: about 4 to 8 n^2 * d multiplications in all, and
-    memory for the block and one copy of the features.
+    Otherwise they are made in blocks: about 2 to 3 n^2 * d multiplications in all, with memory for the block, one
+    copy of the features and, in what is left of `memory`, at most n / 16 entries for each row of what it still
+    adds to; 4 to 8 n^2 * d without room for those.
     Minoux, "Accelerated greedy algorithms for maximizing submodular set functions", 1978.
     """
+    if isinstance(view, ShardedView):
+        return view.facility_location(partition, preselected=preselected, stop_at=stop_at, progress=progress)
     if isinstance(view, SparseSimilarity):
         if isinstance(preselected, LastLayerGradients):
             raise TypeError("preselected: outside gradients need gradients, not a sparse matrix")
@@ -65,6 +69,7 @@ def facility_location(
         elif fixed is not None:
             rows.add_mask(batch.take(fixed))
         made = PickList(batch)
+        rows.keep_lists(limit)
         rows.start()
         target = stop_at * rows.full() if stop_at is not None else None
         if target is not None:
@@ -98,8 +103,9 @@ def _cover(
     fresh = float(rows.covered().max()) > 0
     while bool((made.left > 0).any()):
         size = rows.n if rows.matrix is not None else block
+        rows.tighten(size)
         at, outside, outside_row = top_block(rows.bounds, size, rows.floor)
-        similarity = rows.matrix if rows.matrix is not None else rows.block(at)
+        similarity = rows.similarities(at)
         most = min(at.shape[1], int(made.left.max()), PICKS_A_CALL if fresh else 1)
         reached = rows.covered()
         new, gains, evaluations = rows.greedy(

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from fastcore.budget import Partition
 from fastcore.divergence import Divergence
-from fastcore.greedy.batches import Batch, batches, earlier, top_block, trim
+from fastcore.greedy.batches import Batch, batches, earlier, trim
 from fastcore.greedy.distances import FeatureDistances, MatrixDistances, PairwiseDistances, ProductDistances
 from fastcore.greedy.divergences import DivergenceDistances
 from fastcore.greedy.picks import Collector, Counter, PickList, Picks
+from fastcore.greedy.sharded import ShardedView
 from fastcore.numerics import full_precision
 from fastcore.ops.choice import choose, tolerance
 from fastcore.ops.farthest_first_block import farthest_first_block
@@ -23,7 +24,7 @@ from fastcore.similarity import DenseSimilarity, FeatureSimilarity, Outside, Row
 
 BLOCK = 512
 
-View = RowSimilarity | DenseSimilarity | Divergence
+View = RowSimilarity | DenseSimilarity | Divergence | ShardedView
 Distances = FeatureDistances | PairwiseDistances
 
 
@@ -73,6 +74,8 @@ def farthest_first(
 
 
 def _distances(view: View, batch: Batch) -> Distances:
+    if isinstance(view, ShardedView):
+        return view.distances(batch)
     if isinstance(view, FeatureSimilarity):
         return FeatureDistances(view, batch)
     if isinstance(view, DenseSimilarity):
@@ -99,8 +102,7 @@ def _traverse(
 ) -> None:
     """Makes the picks of a batch, pass by pass."""
     while bool((made.left > 0).any()):
-        upper = sets.upper()
-        at, outside, outside_row = top_block(upper, sets.block(block))
+        at, outside, outside_row = sets.candidates(block)
         nearest = sets.exact(at)
         best = nearest.amax(1)
         most = min(at.shape[1], int(made.left.max()))
@@ -110,7 +112,7 @@ def _traverse(
         )
         new = torch.where(chosen < 0, -1, at.gather(1, chosen.clamp(min=0)))
         for g in ((chosen[:, 0] < 0) & (budgets > 0)).nonzero()[:, 0].tolist():
-            found, value = _settle(sets, upper[g], float(best[g]), g)
+            found, value = _settle(sets, float(best[g]), g)
             found = found[: int(made.left[g])]
             if len(found) > new.shape[1]:
                 new, values = (
@@ -131,13 +133,13 @@ def _traverse(
             sets.fold(trim(new))
 
 
-def _settle(sets: Distances, upper: Tensor, best: float, g: int) -> tuple[Tensor, float]:
+def _settle(sets: Distances, best: float, g: int) -> tuple[Tensor, float]:
     """The next pick of set g where more rows than a block holds could be it: all of them are measured.
 
     Returns positions and their value. When even the farthest row coincides with a pick, all open rows do, and
     they follow in row order.
     """
-    rivals = (upper >= best - tolerance(best)).nonzero()[:, 0]
+    rivals = sets.rivals(best - tolerance(best), g)
     values = torch.cat([sets.exact(part[None], slice(g, g + 1))[0] for part in rivals.split(BLOCK)])
     p = choose(values, rivals)
     if p is None or float(values[p]) <= 0:

@@ -12,19 +12,23 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from fastcore.greedy.batches import TILE_BYTES, Batch, FeatureSets, pick, top_block
+from fastcore.gradients import LastLayerGradients
+from fastcore.greedy.batches import TILE_BYTES, Batch, FeatureSets, pick
 from fastcore.greedy.coverage import FLOOR, MATRIX_BYTES, Coverage
-from fastcore.greedy.cuts import BlockCut, PairwiseCut
+from fastcore.greedy.cuts import BlockCut, Cut, PairwiseCut
+from fastcore.greedy.directions import evenly_spaced, with_rest
 from fastcore.memory import tiles
 from fastcore.numerics import UNIT, product_error
 from fastcore.ops.facility_location_block import SAME, inner_products, similarity_of_products
-from fastcore.ops.graph_cut_block import graph_cut_block
-from fastcore.similarity import METRICS, GradientSimilarity
+from fastcore.ops.factored_project import factored_project, factored_project_reference
+from fastcore.ops.factored_sum import factored_sum, factored_sum_reference
+from fastcore.ops.linear_cut import linear_cut
+from fastcore.similarity import METRICS, GradientSimilarity, Outside
 
-BLOCK = 256
-PICKS_A_PASS = 64
+PICKS_A_PASS = 100
 LANDMARKS = 64
-RELATIVE = 1e-9  # of squared lengths: more than the rounding of differences of them
+DIRECTIONS = 24
+CACHE_BYTES = 1 << 19
 TRIANGLE = 512  # rows of a matrix that are made together
 
 
@@ -67,20 +71,25 @@ class GradientSets(FeatureSets):
 
     def _weighted_sum(self, weights: Tensor) -> Tensor:
         delta, h = self.factors
-        total = weights.new_zeros(len(h), delta.shape[2], h.shape[2] + 1)
+        if self._narrow():
+            return factored_sum(delta, h, weights)
+        total = weights.new_zeros(len(h), delta.shape[2], 1 + h.shape[2])
         for part in self._parts():
-            x = delta[:, part].double() * weights[:, part].unsqueeze(2)
-            total[:, :, 0] += x.sum(1)
-            total[:, :, 1:] += x.mT @ h[:, part].double()
+            total += factored_sum_reference(delta[:, part], h[:, part], weights[:, part])
         return total
 
     def _project(self, direction: Tensor) -> Tensor:
         delta, h = self.factors
-        out = torch.empty_like(self.scale)
-        for part in self._parts():
-            rows = torch.baddbmm(direction[:, None, :, 0], h[:, part].double(), direction[:, :, 1:].mT)
-            out[:, part] = rows.mul_(delta[:, part]).sum(2)
-        return out
+        if self._narrow():
+            return factored_project(delta, h, direction)
+        return torch.cat(
+            [factored_project_reference(delta[:, p], h[:, p], direction) for p in self._parts()], 1
+        )
+
+    def _narrow(self) -> bool:
+        """Whether a sum of gradients fits the cache of a processor; else products of matrices are faster."""
+        size = 8 * self.x.shape[2] * (1 + self.factors[1].shape[2])
+        return self.x.device.type == "cpu" and size <= CACHE_BYTES
 
     def _parts(self) -> Iterator[slice]:
         sets, n, classes = self.x.shape
@@ -210,94 +219,89 @@ class GradientCoverage(Coverage):
         return METRICS[self.metric], self.sets.parameter
 
 
-class GradientCut(PairwiseCut):
-    """Graph-cut gains under any metric on gradients.
-
-    Under cosine and dot the first sums need no pairs, and picks go on in a block for as long as no row outside
-    it can have risen above them: along and apart from the sum of all rows, as in LinearCut.
-    """
-
-    sets: GradientSets
+class GradientPairwiseCut(PairwiseCut):
+    """Graph-cut gains under euclidean or rbf similarity of gradients."""
 
     def __init__(self, view: GradientSimilarity, batch: Batch, lam: float) -> None:
         BlockCut.__init__(self, lam)
         self.view, self.sets = view, GradientSets(view, batch)
-        sets, own = self.sets, lam * batch.take(view.diagonal())
-        if not sets.linear:
-            self.gains = sets.sums() - own
-            return
-        totals = sets.totals() * sets.inside
-        self.gains = sets.factor * totals + sets.shift * sets.sizes.unsqueeze(1) - own
-        self.along, self.apart = self._split(batch)
+        self.gains = self.sets.sums() - lam * batch.take(view.diagonal())
 
-    def add(self, positions: Tensor) -> None:
-        """Takes the picks at positions (G, P) into account; -1 is none."""
+
+class GradientCut(Cut):
+    """Graph-cut gains under an inner product of gradients, cosine or dot: LinearCut on their factors.
+
+    The gains of all rows are kept as numbers, and all picks of a pass are folded in together.
+
+    Attributes:
+        gains: (G, n) float64, less the shift of the cosine.
+    """
+
+    def __init__(self, view: GradientSimilarity, batch: Batch, lam: float) -> None:
+        self.lam, self.view, self.sets = lam, view, GradientSets(view, batch)
         sets = self.sets
-        if not sets.linear:
-            return super().add(positions)
-        for part in positions.split(PICKS_A_PASS, dim=1):
-            count = (part >= 0).sum(1, keepdim=True)
-            self.gains -= 2 * self.lam * (sets.factor * sets.onto(part) + sets.shift * count)
-
-    def _split(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Every scaled row (G, n) in coordinates (G, n, r) along some landmark rows, and the length of the rest.
-
-        With B = L^-1 (landmarks), L L' = their Gram matrix plus a little on its diagonal, I - B'B is positive
-        semidefinite, so that |<x, y> - <Bx, By>|^2 <= (|x|^2 - |Bx|^2) (|y|^2 - |By|^2) for all rows and sums.
-        """
-        sets = self.sets
-        count = min(LANDMARKS, sets.inside.shape[1])
-        share = (torch.arange(count, device=sets.x.device) + 0.5) / count
-        marks = (share * batch.sizes.unsqueeze(1)).long()
-        columns = (sets.columns(marks) - sets.shift) / sets.factor * sets.inside.unsqueeze(2)
-        gram = pick(columns, marks)
-        size = gram.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-300)[:, None, None]
-        eye = torch.eye(count, dtype=torch.float64, device=gram.device)
-        root = torch.linalg.cholesky(0.5 * (gram + gram.mT) + 1e-6 * count * size * eye)
-        along = torch.linalg.solve_triangular(root.mT, columns, upper=True, left=False)
-        squares = sets.norms * sets.scale.square()
-        return along, ((squares - along.square().sum(2)).clamp_(min=0) + RELATIVE * squares).sqrt()
+        self.gains = sets.factor * (sets.totals() * sets.inside) - lam * batch.take(view.diagonal())
+        self.offset = sets.shift * sets.sizes
+        self.coordinates, self.error = self._coordinates(batch)
 
     def pick(self, fixed: Tensor, left: Tensor, block: int | None) -> tuple[Tensor, Tensor]:
         """The next picks (G, P) and their gains: see Cut."""
-        if not self.sets.linear:
-            return super().pick(fixed, left, block)
+        sets = self.sets
         values = self.gains.masked_fill(fixed, -torch.inf)
         floor = FLOOR * values.masked_fill(fixed, 0).abs().amax(1)
-        at, nothing, row = top_block(values, block or BLOCK, floor)
-        most = min(at.shape[1], int(left.max()), PICKS_A_PASS)
-        similarity = self.among(at)
-        limits = (left.clamp(max=most), torch.full_like(nothing, -torch.inf), row, floor)
-        picks, gains = graph_cut_block(similarity, pick(values, at), at, *limits, 2 * self.lam, most)
-        bounds = self._outside(values.scatter(1, at, -torch.inf), similarity, at, picks)
-        best = gains - 1e-12 * gains.abs() - floor.unsqueeze(1)
-        beaten = bounds >= best
-        beaten[:, 0] = False  # the block holds the best row of all
-        picks = picks.masked_fill(beaten.cummax(1).values, -1)
-        return torch.where(picks < 0, -1, at.gather(1, picks.clamp(min=0))), gains
+        most = min(fixed.shape[1], int(left.max()), block or PICKS_A_PASS)
+        picks, gains, _ = linear_cut(
+            sets.factors[0],
+            sets.factors[1],
+            sets.scale,
+            self.coordinates,
+            values,
+            left.clamp(max=most),
+            floor,
+            2 * self.lam * sets.factor,
+            self.error,
+            most,
+        )
+        steps = torch.arange(most, device=picks.device, dtype=torch.float64)
+        return picks, gains + (self.offset.unsqueeze(1) - 2 * self.lam * sets.shift * steps)
 
-    def _outside(self, values: Tensor, similarity: Tensor, at: Tensor, picks: Tensor) -> Tensor:
-        """(G, P) upper bounds on the gains of rows outside the block, before each of the picks in it."""
-        sets, open_ = self.sets, picks >= 0
-        raw = (pick(pick(similarity, picks).mT, picks) - sets.shift) / sets.factor
-        raw.mul_(open_.unsqueeze(1) & open_.unsqueeze(2))
-        lengths = raw.diagonal(dim1=1, dim2=2).clamp(min=0).sqrt().cumsum(1)
-        squared = raw.cumsum(1).cumsum(2).diagonal(dim1=1, dim2=2)
-        along = (pick(self.along, at.gather(1, picks.clamp(min=0))) * open_.unsqueeze(2)).cumsum(1)
-        apart = ((squared - along.square().sum(2)).clamp(min=0) + RELATIVE * lengths.square()).sqrt()
-        # Before a pick there are those in front of it.
-        along = torch.nn.functional.pad(along[:, :-1], (0, 0, 1, 0))
-        apart = torch.nn.functional.pad(apart[:, :-1], (1, 0))
-        steps = torch.arange(picks.shape[1], device=picks.device, dtype=torch.float64)
-        drift = 2 * self.lam * sets.factor
-        bounds = torch.full_like(apart, -torch.inf)
-        tile = max(1, TILE_BYTES // (8 * len(picks) * picks.shape[1]))
-        for start in range(0, values.shape[1], tile):
-            part = slice(start, start + tile)
-            change = self.apart[:, part, None] * apart.unsqueeze(1)
-            change = torch.baddbmm(change, self.along[:, part], along.mT, beta=drift, alpha=-drift)
-            change -= 2 * self.lam * sets.shift * steps
-            if sets.shift:  # cosine: no similarity is negative: no gain rises
-                change.clamp_(max=0)
-            bounds = torch.maximum(bounds, change.add_(values[:, part, None]).amax(1))
-        return bounds
+    def add(self, positions: Tensor) -> None:
+        """Takes the picks at positions (G, P) into account; -1 is none."""
+        for part in positions.split(PICKS_A_PASS, dim=1):
+            self._subtract(self.sets.factor * self.sets.onto(part), (part >= 0).sum(1))
+
+    def add_external(self, rows: Outside) -> None:
+        """Takes m outside rows into account."""
+        assert isinstance(rows, LastLayerGradients)
+        similarity = self.view.external(rows).sum(1)
+        self._subtract(similarity - self.sets.shift * len(rows), torch.full_like(self.offset, len(rows)))
+
+    def _subtract(self, similarity: Tensor, count: Tensor) -> None:
+        self.gains -= 2 * self.lam * similarity
+        self.offset -= 2 * self.lam * self.sets.shift * count
+
+    def _coordinates(self, batch: Batch) -> tuple[Tensor, float]:
+        """Every scaled row (G, r + 1, n) along some landmark rows, as `linear_cut` takes it, and the error.
+
+        With B = L^-1 (landmarks), L L' = their Gram matrix plus a little on its diagonal, I - B'B is positive
+        semidefinite. The coordinates are turned so that the first is along the sum of all rows.
+        """
+        sets = self.sets
+        marks = evenly_spaced(min(LANDMARKS, sets.inside.shape[1]), sets.sizes)
+        columns = (sets.columns(marks) - sets.shift) / sets.factor * sets.inside.unsqueeze(2)
+        gram = pick(columns, marks)
+        size = gram.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-300)[:, None, None]
+        eye = torch.eye(gram.shape[1], dtype=torch.float64, device=gram.device)
+        root = torch.linalg.cholesky(0.5 * (gram + gram.mT) + 1e-6 * len(eye) * size * eye)
+        along = torch.linalg.solve_triangular(root, columns.mT, upper=False)
+        total = along.sum(2, keepdim=True)
+        turn = total - total.norm(dim=1, keepdim=True) * eye[:, :1]
+        along -= turn * ((2 / turn.square().sum(1, keepdim=True).clamp(min=1e-300)) * (turn.mT @ along))
+        # Of the others, those along which the rows differ most.
+        most = min(DIRECTIONS, along.shape[1]) - 1
+        principal = (
+            torch.linalg.eigh(along[:, 1:] @ along[:, 1:].mT).eigenvectors[:, :, -most:] if most else None
+        )
+        if principal is not None:
+            along = torch.cat([along[:, :1], principal.mT @ along[:, 1:]], 1)
+        return with_rest(along, sets.norms * sets.scale.square(), 2 * UNIT)

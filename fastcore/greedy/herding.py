@@ -8,6 +8,7 @@ from torch import Tensor
 from fastcore.budget import Partition
 from fastcore.greedy.batches import TILE_BYTES, batches, pick, row_mask
 from fastcore.greedy.picks import Collector, Counter, PickList, Picks
+from fastcore.greedy.sharded import ShardedView
 from fastcore.numerics import full_precision
 from fastcore.ops import herding as op
 from fastcore.ops.codes import MOST_COLUMNS, encode
@@ -21,7 +22,7 @@ FLOOR = 1e-14
 
 @full_precision()
 def herding(
-    view: FeatureSimilarity,
+    view: FeatureSimilarity | ShardedView,
     partition: Partition,
     *,
     preselected: Tensor | None = None,
@@ -36,6 +37,8 @@ def herding(
     Welling, "Herding dynamical weights to learn", 2009; Chen, Welling and Smola, "Super-samples from kernel
     herding", 2010.
     """
+    if isinstance(view, ShardedView):
+        return view.herding(partition, preselected=preselected, progress=progress)
     out = Collector(partition)
     for batch in batches(partition, view.device, 4 * view.features.shape[1]):
         x, scale = batch.take(view.features), batch.take(view.scale)

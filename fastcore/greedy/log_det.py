@@ -23,6 +23,7 @@ from fastcore.greedy.batches import (
     trim,
 )
 from fastcore.greedy.picks import Collector, Counter, PickList, Picks
+from fastcore.greedy.sharded import ShardedView
 from fastcore.memory import readable, spare_bytes
 from fastcore.numerics import full_precision
 from fastcore.ops.log_det_block import log_det_block
@@ -36,7 +37,7 @@ INDEFINITE = -1e-9  # of the largest pivot: no rounding, the similarity has nega
 
 @full_precision()
 def log_det(
-    view: RowSimilarity | DenseSimilarity,
+    view: RowSimilarity | DenseSimilarity | ShardedView,
     partition: Partition,
     *,
     ridge: float | None = None,
@@ -52,21 +53,18 @@ def log_det(
     n * k * (d + k / 2) multiplications; memory: 8 n k bytes, MemoryError when that passes `memory`.
     Chen, Zhang and Zhou, "Fast greedy MAP inference for determinantal point process", 2018.
     """
+    if isinstance(view, ShardedView):
+        rest = {"preselected": preselected, "memory": memory, "progress": progress}
+        return view.log_det(partition, ridge=ridge, **rest)
     diagonal = view.diagonal()
     ridge = 1e-3 * float(diagonal.mean()) or 1e-3 if ridge is None else ridge  # 1e-3 where all rows are zero
     out = Collector(partition)
     most_picks = int(partition.budgets.max()) + (0 if preselected is None else len(preselected))
-    needed = 8 * int(partition.sizes.max()) * most_picks
-    limit = spare_bytes(view.device) if memory is None else memory
-    if needed > limit:
-        raise MemoryError(
-            f"log_det keeps {partition.sizes.max()} x {most_picks} float64 numbers, {readable(needed)}, and "
-            f"{readable(limit)} are allowed: lower k, or raise memory"
-        )
+    check_memory(int(partition.sizes.max()), most_picks, memory, view.device)
     row_bytes = 8 * most_picks + 4 * (view.width if isinstance(view, RowSimilarity) else view.n)
     fixed, outside = earlier(preselected, view.n, view.device)
     for batch in batches(partition, view.device, row_bytes):
-        state = _Factor(view, batch, diagonal, ridge, most_picks)
+        state = Factor(view, batch, diagonal, ridge, most_picks)
         if outside is not None:
             state.add_external(outside)
         elif fixed is not None:
@@ -78,6 +76,17 @@ def log_det(
     return out.picks()
 
 
+def check_memory(rows: int, picks: int, memory: int | None, device: torch.device) -> None:
+    """Raises MemoryError where a factor of so many rows and picks takes more than `memory` bytes."""
+    needed = 8 * rows * picks
+    limit = spare_bytes(device) if memory is None else memory
+    if needed > limit:
+        raise MemoryError(
+            f"log_det keeps {rows} x {picks} float64 numbers, {readable(needed)}, and "
+            f"{readable(limit)} are allowed: lower k, or raise memory"
+        )
+
+
 def _triangle(factor: Tensor, picks: Tensor) -> Tensor:
     """(G, P, P) lower Cholesky factor of the picks, the identity where there is none."""
     columns = factor.gather(2, picks.clamp(min=0).unsqueeze(1).expand(-1, factor.shape[1], -1))
@@ -86,7 +95,7 @@ def _triangle(factor: Tensor, picks: Tensor) -> Tensor:
     return torch.where(both, columns.mT, eye).tril()
 
 
-class _Factor:
+class Factor:
     """The Cholesky rows of all picks against all rows of a batch, and the pivots they leave."""
 
     def __init__(
@@ -108,7 +117,7 @@ class _Factor:
 
     def step(self, made: PickList, block: int, out: Collector, progress: Counter | None) -> None:
         """One pass: picks from a block of the largest pivots, and brings all pivots up to date."""
-        smallest = self.pivots.masked_fill(self.closed, 0).amin(1)
+        smallest = self.smallest()
         if bool((smallest < INDEFINITE * self.largest).any()):
             raise ValueError(
                 f"log_det needs a positive semidefinite similarity, got a pivot of {float(smallest.min()):.3g}"
@@ -116,10 +125,10 @@ class _Factor:
         pivots = self.pivots.masked_fill(self.closed, -torch.inf)
         # What the rounding of so many subtractions leaves of a pivot that is 0.
         floor = self.largest * (4 * EPSILON * self.used.double()).clamp(min=FLOOR)
-        at, outside, outside_row = top_block(pivots, block, floor)
+        at, outside, outside_row = self.candidates(pivots, block, floor)
         most = min(at.shape[1], int(made.left.max()))
         budgets, limits = made.left.clamp(max=most), (outside, outside_row, floor)
-        new, gains, factor = log_det_block(self.schur(at), pick(pivots, at), at, budgets, *limits, most)
+        new, gains, factor = log_det_block(self.schur(at), self.take(pivots, at), at, budgets, *limits, most)
         if bool(((new[:, 0] < 0) & (budgets > 0)).any()):
             raise ValueError(
                 f"log_det: after {int(self.used.max())} rows every other row depends on them "
@@ -134,6 +143,18 @@ class _Factor:
             positions = trim(positions)
             width = positions.shape[1]
             self.add(positions, _triangle(factor[:, :width], new[:, :width]))
+
+    def smallest(self) -> Tensor:
+        """(G,) the smallest pivot of each set, or 0."""
+        return self.pivots.masked_fill(self.closed, 0).amin(1)
+
+    def candidates(self, pivots: Tensor, block: int, floor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The block of the next pass, and the bound on the rest: see `top_block`."""
+        return top_block(pivots, block, floor)
+
+    def take(self, values: Tensor, at: Tensor) -> Tensor:
+        """values (G, n) at positions (G, B)."""
+        return pick(values, at)
 
     @property
     def factor(self) -> Tensor:

@@ -7,6 +7,7 @@ from torch import Tensor
 from fastcore.budget import Partition
 from fastcore.divergence import Divergence
 from fastcore.greedy.picks import Picks
+from fastcore.greedy.sharded import ShardedView
 from fastcore.methods._traversal import traverse
 from fastcore.registry import Context, method
 
@@ -14,11 +15,12 @@ from fastcore.registry import Context, method
 @method(
     "contextual_diversity",
     needs=("probabilities",),
+    sharded=("probabilities",),
     cost="2 n·k·C in float64, in about twenty passes over the probabilities",
     paper='Agarwal et al., "Contextual diversity for active learning", 2020',
 )
 def contextual_diversity(
-    probabilities: Tensor,
+    probabilities: Tensor | ShardedView,
     partition: Partition,
     *,
     start: str | int = "random",
@@ -42,4 +44,5 @@ def contextual_diversity(
     matter when rows are preselected. ``stop_at`` is the distance at which to stop: every row is then that near
     to a pick. Memory: some 60 bytes a row, the probabilities of the picks, and tiles of some tens of MB.
     """
-    return traverse(Divergence(probabilities), partition, start, stop_at, context)
+    view = probabilities if isinstance(probabilities, ShardedView) else Divergence(probabilities)
+    return traverse(view, partition, start, stop_at, context)

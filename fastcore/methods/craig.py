@@ -15,6 +15,7 @@ from fastcore.registry import Context, method
     signal="gradients",
     metrics=("euclidean", "cosine", "dot"),
     weights="cluster",
+    sharded=("euclidean", "cosine", "dot"),
     cost="n²·(C + D) from gradients of C classes and width D",
     paper='Mirzasoleiman et al., "Coresets for data-efficient training of machine learning models", 2020',
 )

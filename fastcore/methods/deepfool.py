@@ -16,6 +16,7 @@ from fastcore.registry import Context, method
     signal_options={"candidates": 10, "overshoot": 0.02, "iterations": 50},
     order="score",
     hard="low",
+    sharded=("rows",),
     cost="a few steps a row, each of one forward and `candidates` - 1 backward passes of the network",
     paper='Ducoffe and Precioso, "Adversarial active learning for deep networks: a margin based approach", 2018; '
     'Moosavi-Dezfooli, Fawzi and Frossard, "DeepFool: a simple and accurate method to fool deep neural networks", '

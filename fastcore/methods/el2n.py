@@ -16,6 +16,7 @@ from fastcore.registry import Context, method
     signal_options={"epoch": None},
     order="score",
     hard="high",
+    sharded=("rows",),
     cost="n·C",
     paper='Paul, Ganguli and Dziugaite, "Deep learning on a data diet: finding important examples early in '
     'training", 2021',

@@ -16,6 +16,7 @@ from fastcore.registry import Context, method
     needs=("probabilities",),
     order="score",
     hard="high",
+    sharded=("rows",),
     cost="n·C",
     paper='Shannon, "A mathematical theory of communication", 1948; '
     'Coleman et al., "Selection via proxy: efficient data selection for deep learning", 2020',

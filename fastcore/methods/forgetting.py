@@ -15,6 +15,7 @@ from fastcore.registry import Context, method
     needs=("dynamics",),
     order="score",
     hard="high",
+    sharded=("rows",),
     cost="n·epochs",
     paper='Toneva et al., "An empirical study of example forgetting during deep neural network learning", 2019',
 )

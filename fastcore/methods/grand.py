@@ -16,6 +16,7 @@ from fastcore.registry import Context, method
     signal_options={"layers": "last"},
     order="score",
     hard="high",
+    sharded=("rows",),
     cost="n·(C + D) for the last layer; a forward and a backward pass a row for all layers",
     paper='Paul, Ganguli and Dziugaite, "Deep learning on a data diet: finding important examples early in '
     'training", 2021',

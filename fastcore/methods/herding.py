@@ -7,6 +7,7 @@ from typing import Any
 from fastcore.budget import Partition
 from fastcore.greedy.herding import herding as engine
 from fastcore.greedy.picks import Picks
+from fastcore.greedy.sharded import ShardedView
 from fastcore.registry import Context, method
 from fastcore.similarity import FeatureSimilarity
 
@@ -14,6 +15,7 @@ from fastcore.similarity import FeatureSimilarity
 @method(
     "herding",
     metrics=("euclidean", "cosine"),
+    sharded=("euclidean", "cosine"),
     cost="n·k·d",
     paper='Welling, "Herding dynamical weights to learn", 2009',
 )
@@ -25,6 +27,6 @@ def herding(view: Any, partition: Partition, *, context: Context) -> Picks:
     Minimises the distance between the mean of the features and the mean of the picks so far. Under "cosine"
     the rows are scaled to unit length first.
     """
-    if not isinstance(view, FeatureSimilarity):
+    if not isinstance(view, FeatureSimilarity | ShardedView):
         raise TypeError(f"herding follows the mean of features, got a {type(view).__name__}: pass embeddings")
     return engine(view, partition, preselected=context.preselected, progress=context.progress)

@@ -15,6 +15,7 @@ from fastcore.registry import Context, method
     needs=("probabilities",),
     order="score",
     hard="high",
+    sharded=("rows",),
     cost="n·C",
     paper='Lewis and Gale, "A sequential algorithm for training text classifiers", 1994; '
     'Coleman et al., "Selection via proxy: efficient data selection for deep learning", 2020',

@@ -16,6 +16,7 @@ from fastcore.registry import Context, method
     needs=("probabilities",),
     order="score",
     hard="high",
+    sharded=("rows",),
     cost="n·C",
     paper='Scheffer, Decomain and Wrobel, "Active hidden Markov models for information extraction", 2001; '
     'Coleman et al., "Selection via proxy: efficient data selection for deep learning", 2020',

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from fastcore import checks, inputs, similarity
+from fastcore.assignment import assign
+from fastcore.budget import Partition
 from fastcore.gradients import LastLayerGradients
-from fastcore.registry import Method
+from fastcore.greedy.picks import Picks
+from fastcore.registry import Context, Method
 from fastcore.signals.bundle import Signals
 from fastcore.signals.dynamics import Dynamics
 
@@ -40,6 +44,7 @@ class Source:
         self, method: Method, data: Any, metric: str | None, device: Any, signal: str | None
     ) -> None:
         self.method, self.metric = method, metric
+        self._given: list[Any] = []
         self.labels: Tensor | None = data.labels if isinstance(data, Signals) else None
         self.signal = _signal(method, data, signal)
         self.held = data if isinstance(data, Signals | Dynamics) else _coerced(method, data, metric, device)
@@ -65,6 +70,30 @@ class Source:
         if isinstance(self.held, Dynamics) or (isinstance(self.held, Tensor) and self.held.ndim != 2):
             raise self._missing("similarity")
         return self.held
+
+    def codes(self, labels: Any) -> tuple[Tensor, np.ndarray]:
+        """Class codes (n,) on the CPU of labels, one a row, and the classes."""
+        return inputs.as_labels(labels, self.n)
+
+    def pick(
+        self,
+        partition: Partition,
+        context: Context,
+        gamma: float | None,
+        measured: dict[str, Any],
+        options: dict[str, Any],
+    ) -> Picks:
+        """The picks of the method; `measured` are its signal options."""
+        self._given = [self.meet(need, gamma, measured) for need in self.method.needs]
+        picks: Picks = self.method.function(*self._given, partition, context=context, **options)
+        return picks
+
+    def owners(self, partition: Partition, indices: Tensor, gamma: float | None) -> np.ndarray:
+        """For every row the position of the pick that represents it, (n,) int64."""
+        needs = self.method.needs
+        view = self._given[needs.index("similarity")] if "similarity" in needs else None
+        view = self.meet("similarity", gamma, {}) if view is None else view
+        return assign(view, partition, indices, self.method.pairs).numpy()
 
     def meet(self, need: str, gamma: float | None, options: dict[str, Any]) -> Any:
         """The positional argument that stands for a need; options are the method's signal options."""

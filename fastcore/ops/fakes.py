@@ -55,13 +55,14 @@ def graph_cut_block(
 
 def linear_cut(
     features: Tensor,
+    second: Tensor | None,
     scale: Tensor,
-    along: Tensor,
-    apart: Tensor,
+    coordinates: Tensor,
     values: Tensor,
     budgets: Tensor,
     floor: Tensor,
     penalty: float,
+    error: float,
     most: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     return (*_picks(budgets, most), torch.empty_like(budgets))
@@ -130,6 +131,18 @@ def facility_location_block(
     return *_picks(row_ids, most), row_ids.new_empty((row_ids.shape[0], 2))
 
 
+def coordinates(features: Tensor, along: Tensor) -> Tensor:
+    return features.new_empty(*along.shape[:2], features.shape[1])
+
+
+def factored_project(features: Tensor, second: Tensor, direction: Tensor) -> Tensor:
+    return direction.new_empty(features.shape[:2])
+
+
+def factored_sum(features: Tensor, second: Tensor, weights: Tensor) -> Tensor:
+    return weights.new_empty(len(features), features.shape[2], 1 + second.shape[2])
+
+
 def asymmetry(matrix: Tensor) -> Tensor:
     return matrix.new_empty(matrix.shape[0], dtype=torch.int64)
 
@@ -163,6 +176,9 @@ OPS = (
     matching_pursuit,
     coverage_gains,
     facility_location_block,
+    coordinates,
+    factored_project,
+    factored_sum,
     asymmetry,
     facility_location_sparse,
     deepfool_step,

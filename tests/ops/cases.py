@@ -27,7 +27,7 @@ from tests.ops.inputs import (
     squared_norms,
     weighted_sum,
 )
-from tests.ops.matrix_inputs import asymmetry
+from tests.ops.matrix_inputs import asymmetry, coordinates, factored_project, factored_sum
 from tests.ops.pursuit_inputs import matching_pursuit
 
 SHAPES = ((1, 1, 1), (1, 1, 33), (3, 50, 33), (2, 257, 33), (2, 40, 257), (1, 1100, 5))  # sets, rows, width
@@ -60,15 +60,18 @@ def _cases() -> Iterator[Case]:
             yield from (case(op, shape, kind) for op in (project, squared_norms, weighted_sum))
             sets, rows, width = shape
             yield case(coverage_gains, (sets, width, rows), kind)
+            yield case(linear_cut, shape, kind, min(rows, 40), 1, False)
+            yield case(linear_cut, shape, kind, min(rows, 40), min(width, 7), len(kind) % 2 == 0)
             few = min(rows, 12 if sets > 1 else 3)
             yield case(herding, shape, kind, few)
             yield case(herding, shape, kind, few, (100, 3)[i % 2])
-            yield case(linear_cut, shape, kind, min(rows, 40))
             yield case(deepfool_step, shape, kind)
     for i, (sets, rows, width) in enumerate(((1, 1, 1), (3, 37, 33), (2, 150, 5), (1, 300, 40))):
         for kind in KINDS if i else KINDS[:2]:
             yield case(matching_pursuit, (sets, rows, width), kind, min(rows, 25), False)
             yield case(matching_pursuit, (sets, rows, width), kind, min(rows, 25), True)
+    yield case(linear_cut, (2, 200, 6), "random", 40, 3, True)  # measured by the sum of the picks
+    yield case(linear_cut, (2, 200, 60), "random", 20, 3, True)  # and by each of them
     yield case(herding, (2, 5, 3), "integer", 5)  # a set runs out of rows
     yield case(herding, (2, 5, 3), "integer", 5, 100)
     yield case(herding, (1, 17000, 1), "integer", 2)  # more tiles of rows than threads
@@ -103,6 +106,13 @@ def _cases() -> Iterator[Case]:
         yield case(facility_location_block, 2, 30, 75, "integer", "tied", metric, True)
     yield case(facility_location_block, 1, 20, 2100, "random", "open", 1)  # the large block of threads
     yield case(facility_location_block, 1, 20, 2100, "random", "open", 3, True)
+    for i, kind in enumerate(KINDS):
+        yield from (
+            case(coordinates, shape, kind, (1, 3, 16, 17, 40)[(i + j) % 5]) for j, shape in enumerate(SHAPES)
+        )
+        for shape, width in zip(SHAPES, (1, 2, 7, 8, 40, 17), strict=True):
+            yield case(factored_project, shape, kind, width)
+            yield case(factored_sum, shape, kind, width)
     for i, rows in enumerate((1, 7, 8, 31, 515, 1030)):
         yield from (case(asymmetry, 1 + i % 3, rows, changes) for changes in (0, 1, 20))
     for kind in KINDS:

@@ -277,23 +277,41 @@ def facility_location_sparse(rng: np.random.Generator, rows: int, candidates: in
     }
 
 
-def linear_cut(rng: np.random.Generator, shape: tuple[int, int, int], kind: str, most: int) -> Arguments:
-    sets, rows, _ = shape
+def linear_cut(
+    rng: np.random.Generator,
+    shape: tuple[int, int, int],
+    kind: str,
+    most: int,
+    directions: int,
+    factored: bool,
+) -> Arguments:
+    sets, rows, width = shape
     x = rows_of(rng, shape, kind)
+    second = rows_of(rng, (sets, rows, 1 + width // 3), kind) if factored else None
     scale = np.ones((sets, rows)) if kind == "integer" else rng.random((sets, rows)) + 0.5
-    scaled = x * scale[..., None]
-    total = scaled.sum(1) + 1e-9
-    along = np.einsum("gik,gk->gi", scaled, total / np.sqrt((total**2).sum(-1, keepdims=True)))
-    rest = np.maximum(0, (scaled**2).sum(-1) - along**2)
+    scaled = (x * scale[..., None]).astype(np.float64)
+    if second is not None:  # the rows that the factors stand for
+        wide = np.concatenate([np.ones((sets, rows, 1)), second], 2)
+        scaled = (scaled[..., :, None] * wide[..., None, :]).reshape(sets, rows, -1)
+    basis = np.concatenate(
+        [scaled.sum(1)[:, None] + 1e-9, rng.standard_normal((sets, directions - 1, scaled.shape[2]))], 1
+    )
+    basis = np.linalg.qr(basis.transpose(0, 2, 1))[0][..., :directions]
+    along = np.einsum("gik,gkc->gci", scaled, basis).astype(np.float32)
+    squares = (scaled**2).sum(-1)
+    error = 5 * 2.0**-23 + 2 * (directions + 8) * 2.0**-24
+    rest = np.maximum(0, squares - (along.astype(np.float64) ** 2).sum(1)) + error * squares
+    rest = np.nextafter(np.sqrt(rest).astype(np.float32), np.float32(np.inf))
     return {
         "features": tensor(x, torch.float32),
+        "second": None if second is None else tensor(second, torch.float32),
         "scale": tensor(scale),
-        "along": tensor(along),
-        "apart": tensor(np.sqrt(rest) * (1 + 1e-9) + 1e-9 * np.abs(scaled).max()),
+        "coordinates": tensor(np.concatenate([along, rest[:, None]], 1), torch.float32),
         "values": tensor(pad(rng, np.einsum("gik,gk->gi", scaled, scaled.sum(1)))),
         "budgets": budgets_of(sets, most),
-        "floor": floor_of(sets, kind, 1e-10 * float((scaled**2).sum() + 1)),
+        "floor": floor_of(sets, kind, 1e-10 * float(squares.sum() + 1)),
         "penalty": 0.5,
+        "error": error,
         "most": most,
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from tests.ops.inputs import Arguments, tensor
+from tests.ops.inputs import Arguments, rows_of, tensor
 
 
 def asymmetry(rng: np.random.Generator, sets: int, rows: int, changes: int) -> Arguments:
@@ -14,3 +14,34 @@ def asymmetry(rng: np.random.Generator, sets: int, rows: int, changes: int) -> A
     for _ in range(changes):
         matrix[rng.integers(sets), rng.integers(rows), rng.integers(rows)] += 1
     return {"matrix": tensor(matrix, torch.float32)}
+
+
+def coordinates(
+    rng: np.random.Generator, shape: tuple[int, int, int], kind: str, directions: int
+) -> Arguments:
+    along = rng.standard_normal((shape[0], directions, shape[2]))
+    if kind == "integer":
+        along = rng.integers(-3, 4, along.shape)
+    return {
+        "features": tensor(rows_of(rng, shape, kind), torch.float32),
+        "along": tensor(along, torch.float32),
+    }
+
+
+def _factors(rng: np.random.Generator, shape: tuple[int, int, int], kind: str, width: int) -> Arguments:
+    second = rows_of(rng, (*shape[:2], width), kind)
+    return {
+        "features": tensor(rows_of(rng, shape, kind), torch.float32),
+        "second": tensor(second, torch.float32),
+    }
+
+
+def factored_project(
+    rng: np.random.Generator, shape: tuple[int, int, int], kind: str, width: int
+) -> Arguments:
+    direction = rng.standard_normal((shape[0], shape[2], 1 + width))
+    return _factors(rng, shape, kind, width) | {"direction": tensor(direction)}
+
+
+def factored_sum(rng: np.random.Generator, shape: tuple[int, int, int], kind: str, width: int) -> Arguments:
+    return _factors(rng, shape, kind, width) | {"weights": tensor(rng.standard_normal(shape[:2]))}

@@ -7,13 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from fastcore.numerics import product_error
 from tests.ops.backends import CUDA, GRID, Results, magnitude, run, run_reference, runs_on
 from tests.ops.cases import CASES, Case
 from tests.ops.inputs import Arguments, products_of, similarity_of
 from tests.ops.pursuit_inputs import active_gram
 from tests.simt import build
 
-SUMS = ("project", "squared_norms", "weighted_sum", "coverage_gains")
+SUMS = ("project", "squared_norms", "weighted_sum", "coverage_gains", "factored_project", "factored_sum")
 OTHERS = [schedule for schedule in build.SCHEDULES if schedule != "forward"]
 ROUNDING = 1e-12
 """Of sums in float64, as a fraction of the sum of the sizes of the terms."""
@@ -104,6 +105,13 @@ def rounding_of(op: str, arguments: Arguments, expected: Results) -> dict[str, f
         )
     if op == "log_det_block":
         return {"output 1": ROUNDING * size, "pivots": ROUNDING * size, "output 2": ROUNDING * size**0.5 * 10}
+    if op == "coordinates":  # sums in float, in another order
+        sizes = {key: value.abs() for key, value in arguments.items()}
+        return {
+            "output 0": 2
+            * product_error(sizes["features"].shape[2])
+            * run_reference(op, sizes)["output 0"].double()
+        }
     if op == "linear_cut":
         return {"output 1": ROUNDING * (float(expected["output 1"].abs().max()) + size) * 100}
     if op == "deepfool_step":  # a step is rounded to float32 once

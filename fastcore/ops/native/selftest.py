@@ -49,6 +49,7 @@ def cases() -> dict[str, Case]:
     float_norms = norms.float()
     nearest = uniform(SETS, ROWS, dtype=torch.float32) * 4
     entries = torch.arange(ROWS).repeat(BLOCK)
+    coordinates = torch.stack([features[..., 0] * scale.float(), torch.full((SETS, ROWS), 2.0)], 1)
     return {
         "project": Case((features, uniform(SETS, WIDTH)), (0,)),
         "squared_norms": Case((features,), (0,)),
@@ -68,8 +69,8 @@ def cases() -> dict[str, Case]:
         "farthest_first_block": Case((distances, uniform(SETS, BLOCK) * 9, *block, MOST), (0, 1), (1,)),
         "graph_cut_block": Case((gram, uniform(SETS, BLOCK), *block, floor, 0.3, MOST), (0, 1), (1,)),
         "linear_cut": Case(
-            (features, scale, features[..., 0].double() * scale, torch.ones_like(scale), uniform(SETS, ROWS))
-            + (budgets, floor, 0.003, MOST),  # so little that the call does not end early
+            (features, double[:, :, :3].float().contiguous(), scale, coordinates, uniform(SETS, ROWS))
+            + (budgets, floor, 0.003, 1e-5, MOST),  # so little that the call does not end early
             (0, 1),
         ),
         "log_det_block": Case(
@@ -117,6 +118,9 @@ def cases() -> dict[str, Case]:
             (0, 1),
             (5,),
         ),
+        "coordinates": Case((features, features[:, :3].contiguous()), (0,)),
+        "factored_project": Case((features, features, uniform(SETS, WIDTH, WIDTH + 1)), (0,)),
+        "factored_sum": Case((features, features, uniform(SETS, ROWS)), (0,)),
         "asymmetry": Case((gram.triu().float(),), (0,)),
         "facility_location_sparse": Case(
             (torch.arange(BLOCK + 1) * ROWS, entries, similarity[0].float().flatten(), coverage[0], bounds[0])

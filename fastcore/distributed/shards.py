@@ -1,0 +1,95 @@
+"""Rows that lie on several ranks: global row numbers, and what all ranks must know of a few rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from fastcore.distributed.communication import Ranks
+from fastcore.greedy.batches import Batch, pick, top_block
+from fastcore.ops.choice import TIE
+
+
+class Shards:
+    """How the rows are spread: those of rank 0 first, then those of rank 1, and so on.
+
+    Engines keep what they know of a row where the row is. A rank without rows holds one row of padding, so that
+    its tensors have a size. Positions (1, P) are global row numbers, -1 for none; the arrays (1, m, ...) of a rank
+    are those of its own rows.
+
+    Attributes:
+        counts: rows of every rank.
+        n: rows of all ranks together.
+        start: global number of the first row of this rank.
+    """
+
+    def __init__(self, ranks: Ranks, count: int) -> None:
+        self.ranks = ranks
+        self.counts: list[int] = ranks.exchange(count)
+        self.n = sum(self.counts)
+        self.count, self.start = count, sum(self.counts[: ranks.rank])
+
+    def batch(self, device: torch.device) -> Batch:
+        """The rows of this rank as a batch of the one ground set, whose size is that of all ranks."""
+        rows = torch.arange(self.count, device=device) if self.count else torch.tensor([-1], device=device)
+        size = torch.tensor([self.n], device=device)
+        return Batch(torch.zeros(1, dtype=torch.int64), rows[None], size, size, self.count > 0)
+
+    def own(self, positions: Tensor) -> Tensor:
+        """Positions among the rows of this rank, -1 where the row is another's."""
+        mine = (positions >= self.start) & (positions < self.start + self.count)
+        return torch.where(mine, positions - self.start, -1)
+
+    def part(self, mask: Tensor) -> Tensor:
+        """Of a mask (1, n) over all rows the part (1, m) of this rank; true for padding."""
+        own = mask[:, self.start : self.start + self.count]
+        return own if self.count else mask.new_ones(1, 1)
+
+    def take(self, values: Tensor, positions: Tensor) -> Tensor:
+        """values (1, m) or (1, m, d), of any rows (1, P): (1, P) or (1, P, d), 0 for -1."""
+        own = self.own(positions)
+        taken = pick(values, own)
+        keep = (own >= 0).view(own.shape + (1,) * (taken.dim() - 2))
+        return self.ranks.unite(torch.where(keep, taken, 0))
+
+    def every(self, values: Tensor, step: int) -> Iterator[tuple[int, slice, Tensor]]:
+        """values (1, m, d) of every rank in turn, on all ranks, `step` rows (T, d) at a time."""
+        for rank, count in enumerate(self.counts):
+            for start in range(0, count, step):
+                part = slice(start, min(start + step, count))
+                rows = values.new_empty(part.stop - start, values.shape[2])
+                rows = values[0, part] if rank == self.ranks.rank else rows
+                yield rank, part, self.ranks.from_rank(rank, rows)
+
+    def best(self, values: Tensor, floor: float | Tensor = 0.0) -> tuple[Tensor, Tensor]:
+        """The largest of values (1, m) over all rows and the lowest row (0-dim) that is tied with it."""
+        best = self.ranks.largest(values.amax())
+        tied = values[0] >= best - (TIE * best.abs() + floor)
+        first = torch.where(tied.any(), self.start + tied.byte().argmax(), self.n)
+        return best, self.ranks.gather(first).amin()
+
+    def top(self, values: Tensor, block: int, floor: Tensor | float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
+        """`top_block` over the values (1, m) of all ranks: the rows (1, B) in it, and the bound on the rest.
+
+        Rows of -inf are left out. Every rank offers its own block and a bound on its other rows.
+        """
+        at, outside, first = top_block(values, block, floor)
+        offer = torch.full((block, 2), -torch.inf, dtype=torch.float64, device=values.device)
+        offer[: at.shape[1], 0] = pick(values, at)[0].double()
+        offer[: at.shape[1], 1] = (self.start + at[0]).double()
+        rest = torch.stack([outside[0], (self.start + first[0]).double()])
+        offers = self.ranks.gather(torch.cat([offer, rest[None]]))
+        given = offers[:, :-1].flatten(0, 1)
+        given = given[given[:, 0] > -torch.inf]
+        given = given[given[:, 1].argsort()]  # by row, so that ties at the edge go to the lowest
+        rows = given[:, 1].long()
+        inside, left, reaches = top_block(given[None, :, 0], block, floor)
+        others, other_rows = offers[:, -1, 0], offers[:, -1, 1].long()
+        lowest = torch.cat([rows, rows.new_tensor([self.n])])[reaches]
+        bounds, lowest = torch.cat([left, others]), torch.cat([lowest, other_rows])
+        best = bounds.amax()
+        slack = 4 * (TIE * best.abs() + torch.as_tensor(floor, device=values.device).max())
+        reaching = torch.where(bounds >= best - slack.nan_to_num(posinf=0.0), lowest, self.n)
+        return rows[inside[0]][None], best[None], reaching.amin()[None]

@@ -1,0 +1,65 @@
+"""Features that lie on several ranks, as one ground set."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from fastcore.budget import Partition
+from fastcore.distributed.facility_location import facility_location
+from fastcore.distributed.graph_cut import ShardedCut, ShardedPairwiseCut
+from fastcore.distributed.herding import herding
+from fastcore.distributed.k_center import ShardedDistances, ShardedDivergences
+from fastcore.distributed.log_det import log_det
+from fastcore.distributed.shards import Shards
+from fastcore.divergence import Divergence
+from fastcore.greedy.batches import Batch, batches
+from fastcore.greedy.picks import Picks
+from fastcore.greedy.sharded import ShardedView
+from fastcore.similarity import FeatureSimilarity
+
+
+class ShardedFeatures(ShardedView):
+    """The features of all ranks; `local` are those of this one, or one row of padding."""
+
+    def __init__(self, shards: Shards, local: FeatureSimilarity) -> None:
+        self.shards, self.local = shards, local
+        self.n, self.width = shards.n, local.width
+        self.metric, self.device = local.metric, local.device
+
+    def distances(self, batch: Batch) -> ShardedDistances:
+        """Distances to a growing coreset, for farthest-first traversal."""
+        return ShardedDistances(self.shards, self.local)
+
+    def cut(self, batch: Batch, lam: float) -> ShardedCut | ShardedPairwiseCut:
+        """Graph-cut gains."""
+        kind = ShardedCut if self.metric in ("cosine", "dot") else ShardedPairwiseCut
+        return kind(self.shards, self.local, lam)
+
+    def facility_location(self, partition: Partition, **settings: Any) -> Picks:
+        """The engine of facility location, with its settings."""
+        return facility_location(self.shards, self.local, partition, **settings)
+
+    def log_det(self, partition: Partition, **settings: Any) -> Picks:
+        """The engine of the log-determinant, with its settings."""
+        batch = next(batches(partition, self.device, 4 * self.width))
+        return log_det(self.shards, self.local, partition, batch, **settings)
+
+    def herding(self, partition: Partition, **settings: Any) -> Picks:
+        """The engine of herding, with its settings."""
+        return herding(self.shards, self.local, partition, **settings)
+
+
+class ShardedProbabilities(ShardedView):
+    """The class probabilities of all ranks; `local` are those of this one, or one row of padding."""
+
+    metric = Divergence.metric
+
+    def __init__(self, shards: Shards, local: Tensor) -> None:
+        self.shards, self.local = shards, local
+        self.n, self.width, self.device = shards.n, local.shape[1], local.device
+
+    def distances(self, batch: Batch) -> ShardedDivergences:
+        """Divergences to a growing coreset."""
+        return ShardedDivergences(self.shards, Divergence(self.local))

@@ -1,0 +1,55 @@
+"""A view of rows that lie on several processes, as the engines meet it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from fastcore.budget import Partition
+
+if TYPE_CHECKING:
+    from fastcore.greedy.batches import Batch
+    from fastcore.greedy.cuts import Cut
+    from fastcore.greedy.distances import FeatureDistances
+    from fastcore.greedy.divergences import DivergenceDistances
+    from fastcore.greedy.picks import Picks
+
+
+class ShardedView:
+    """Features (or probabilities) of n rows, each on one process.
+
+    It makes the state of an engine, or runs the engine, over all of them.
+    One ground set holds all rows. Positions are row numbers over all processes.
+
+    Attributes:
+        n: rows on all processes.
+        width: numbers that a row is made of.
+        metric: as in RowSimilarity.
+        device: where the rows of this process are.
+    """
+
+    n: int
+    width: int
+    metric: str
+    device: torch.device
+
+    def distances(self, batch: Batch) -> FeatureDistances | DivergenceDistances:
+        """Distances to a growing coreset, for farthest-first traversal."""
+        raise NotImplementedError
+
+    def cut(self, batch: Batch, lam: float) -> Cut:
+        """Graph-cut gains."""
+        raise NotImplementedError
+
+    def facility_location(self, partition: Partition, **settings: Any) -> Picks:
+        """The engine of facility location, with its settings."""
+        raise NotImplementedError
+
+    def log_det(self, partition: Partition, **settings: Any) -> Picks:
+        """The engine of the log-determinant, with its settings."""
+        raise NotImplementedError
+
+    def herding(self, partition: Partition, **settings: Any) -> Picks:
+        """The engine of herding, with its settings."""
+        raise NotImplementedError

@@ -1,0 +1,214 @@
+"""Selections that several processes make together and one makes alone: the data, the arguments, the shards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+import fastcore
+
+CLASSES = np.array(["ant", "bee", "cat", "dog", "eel"])
+
+
+def features(kind: str) -> np.ndarray:
+    """Rows for every kind: random, integer-valued with many ties, far from the origin, many copies of few rows."""
+    random = np.random.default_rng(7)
+    if kind == "random":
+        return random.standard_normal((900, 12)).astype(np.float32)
+    if kind == "small":
+        return random.standard_normal((40, 5)).astype(np.float32)
+    if kind == "ties":
+        return random.integers(-2, 3, (700, 3)).astype(np.float32)
+    if kind == "far":
+        return (random.standard_normal((600, 6)) + 1000).astype(np.float32)
+    if kind == "positive":
+        return random.random((800, 6)).astype(np.float32)
+    if kind == "copies":
+        return random.standard_normal((3, 4)).astype(np.float32)[random.integers(0, 3, 1500)]
+    raise ValueError(kind)
+
+
+def probabilities(n: int = 300) -> np.ndarray:
+    """Rows that sum to 1; every third one is a copy."""
+    logits = np.random.default_rng(3).standard_normal((n, 4)) * 2
+    logits[::3] = logits[0]
+    p = np.exp(logits)
+    return (p / p.sum(1, keepdims=True)).astype(np.float32)
+
+
+def labels(n: int) -> np.ndarray:
+    """Five classes of very different sizes; each of the last two lies at one end of the rows."""
+    given = np.random.default_rng(5).choice(3, n, p=[0.6, 0.3, 0.1])
+    given[:2], given[-3:] = 3, 4
+    return given
+
+
+def gradients(n: int = 120) -> fastcore.LastLayerGradients:
+    """Gradients of 4 classes."""
+    random = np.random.default_rng(9)
+    delta = probabilities(n) - np.eye(4)[random.integers(0, 4, n)]
+    return fastcore.LastLayerGradients(
+        delta.astype(np.float32), random.standard_normal((n, 6)).astype(np.float32)
+    )
+
+
+def signals(n: int = 120) -> fastcore.Signals:
+    """Embeddings, logits and labels."""
+    random = np.random.default_rng(11)
+    return fastcore.Signals(
+        embeddings=random.standard_normal((n, 6)).astype(np.float32),
+        logits=random.standard_normal((n, 5)).astype(np.float32),
+        labels=labels(n),
+    )
+
+
+def data_of(kind: str) -> Any:
+    """The data that a case names."""
+    if kind == "probabilities":
+        return probabilities()
+    if kind == "norms":
+        return np.random.default_rng(2).integers(0, 6, 300).astype(np.float64)
+    if kind == "gradients":
+        return gradients()
+    return signals() if kind == "signals" else features(kind)
+
+
+@dataclass
+class Case:
+    """One selection: method, kind of data, budget, arguments, and how the rows are spread.
+
+    With `small_blocks` passes take a 64th of the rows that they would, so that other rows often tie with them.
+    """
+
+    method: str
+    data: str
+    k: int
+    settings: dict[str, Any] = field(default_factory=dict)
+    shards: str = "uneven"
+    balanced: bool = False
+    small_blocks: bool = False
+
+    def arguments(self) -> tuple[Any, dict[str, Any]]:
+        """The data and the settings of `select` over all rows."""
+        data, settings = data_of(self.data), dict(self.settings)
+        if settings.get("preselected") == "outside":
+            settings["preselected"] = features(self.data)[5:9] * 1.5
+        if self.balanced and self.data != "signals":
+            codes = labels(len(data))
+            settings["labels"] = CLASSES[codes] if self.shards == "empty" else codes
+        return data, settings
+
+
+def bounds(shards: str, n: int, size: int) -> list[int]:
+    """Where the shards of `size` ranks begin and end: (size + 1,) row numbers."""
+    if shards == "even":
+        return [n * rank // size for rank in range(size + 1)]
+    if shards == "uneven":  # one row on the last rank, and the first one holds most of the rest
+        return [0, *([n - 1 - (size - 2) * (n // 4)] if size > 1 else []), *[n - 1] * (size > 2), n]
+    return [0, 0, *[n // 3] * (size > 2), n]  # none on the first rank
+
+
+def part(data: Any, start: int, stop: int) -> Any:
+    """Rows of any kind of data."""
+    if isinstance(data, fastcore.Signals):
+        held = {name: value[start:stop] for name, value in vars(data).items() if value is not None}
+        return fastcore.Signals(**held)
+    return data[start:stop]
+
+
+def _cases() -> dict[str, Case]:
+    found = {}
+
+    def add(*given: Any, **more: Any) -> None:
+        case = Case(*given, **more)
+        settings = "-".join(f"{key}={value}" for key, value in case.settings.items())
+        parts = [case.method, case.data, "balanced" if case.balanced else "whole", settings, case.shards]
+        parts += ["small blocks"] * case.small_blocks
+        found["-".join(filter(None, parts))] = case
+
+    for shards in ("even", "uneven", "empty"):
+        for data in ("random", "ties"):
+            add("k_center", data, 60, {}, shards)
+            add("herding", data, 40, {}, shards)
+            add("graph_cut", data, 60, {}, shards)
+            add("facility_location", data, 40, {}, shards)
+        add("uniform", "small", 11, {}, shards, balanced=True)
+        add("k_center", "random", 60, {}, shards, balanced=True)
+        add("facility_location", "random", 60, {}, shards, balanced=True)
+    for data in ("ties", "copies"):
+        add("k_center", data, 60, {}, "even", small_blocks=True)
+        add("k_center", data, 60, {"start": "mean"}, "even")
+        for metric in ("cosine", "dot"):
+            add("graph_cut", data, 30, {"metric": metric}, "even", small_blocks=True)
+            add("facility_location", data, 12, {"metric": metric}, "even", small_blocks=True)
+    for metric in ("euclidean", "cosine"):
+        for data in ("far", "copies", "ties"):
+            add("k_center", data, 30, {"metric": metric, "start": "mean"})
+        add("k_center", "random", 40, {"metric": metric, "preselected": [3, 899, 450]})
+        add("k_center", "random", 40, {"metric": metric, "preselected": "outside"}, "empty")
+        add("k_center", "random", 40, {"metric": metric, "weights": "cluster", "seed": 4})
+        add("herding", "ties", 30, {"metric": metric, "preselected": [0, 699]})
+        add("herding", "random", 30, {"metric": metric, "preselected": "outside"})
+        add("herding", "copies", 30, {"metric": metric})
+    add("k_center", "random", 400, {"stop_at": 2.5, "start": 899})
+    add("k_center", "copies", 50, {"stop_at": 1e-3})
+    for metric in ("cosine", "dot"):
+        for data in ("positive", "copies", "far"):
+            add("graph_cut", data, 30, {"metric": metric, "lam": 0.5})
+            add("facility_location", data, 20, {"metric": metric})
+        add("graph_cut", "ties", 90, {"metric": metric, "lam": 0.0})
+        add("graph_cut", "ties", 40, {"metric": metric, "lam": 3.0})
+        for method in ("graph_cut", "facility_location"):
+            add(method, "random", 30, {"metric": metric, "preselected": [3, 899, 450]})
+            add(method, "random", 30, {"metric": metric, "preselected": "outside"}, "empty")
+            add(method, "positive", 30, {"metric": metric, "weights": "cluster"})
+        add("facility_location", "positive", 400, {"metric": metric, "stop_at": 0.999})
+        add("facility_location", "ties", 400, {"metric": metric, "stop_at": 0.6})
+    for metric in ("euclidean", "cosine", "dot", "rbf"):
+        for method in ("graph_cut", "facility_location", "log_det"):
+            add(method, "ties", 50, {"metric": metric}, balanced=True)
+        add("graph_cut", "small", 12, {"metric": metric, "optimizer": "naive"}, balanced=True)
+    for metric in ("euclidean", "rbf"):
+        for method in ("graph_cut", "facility_location"):
+            add(method, "ties", 12, {"metric": metric}, "even", small_blocks=True)
+            add(method, "random", 40, {"metric": metric, "preselected": [3, 899, 450]})
+            add(method, "random", 40, {"metric": metric, "preselected": "outside"}, "empty")
+        add("facility_location", "random", 300, {"metric": metric, "stop_at": 0.9}, "empty")
+    for metric in ("cosine", "dot", "rbf"):
+        add("log_det", "random", 50, {"metric": metric}, "even", small_blocks=True)
+        add("log_det", "ties", 40, {"metric": metric}, "empty")
+        add("log_det", "random", 40, {"metric": metric, "preselected": [3, 899, 450]})
+        add("log_det", "random", 40, {"metric": metric, "preselected": "outside"}, "empty")
+    add("log_det", "random", 50, {"preselected": [3, 899, 450]}, balanced=True)
+    add("k_center", "ties", 50, {"preselected": [0, 1, 5, 6], "weights": "cluster"}, balanced=True)
+    add("k_center", "small", 3, {"weights": "cluster"}, balanced=True)
+    add("facility_location", "random", 300, {"stop_at": 0.95, "weights": "cluster"}, "empty", balanced=True)
+    add("facility_location", "random", 30, {"metric": "rbf", "gamma": 0.3}, "empty", balanced=True)
+    add("herding", "ties", 50, {}, "empty", balanced=True)
+    for method in ("entropy", "margin", "least_confidence"):
+        add(method, "probabilities", 40, {"preselected": [0, 1, 2]})
+    add("entropy", "probabilities", 40, {"keep": "middle"}, "empty")
+    add("entropy", "probabilities", 40, {"keep": "easy", "seed": 3}, "empty", balanced=True)
+    add("contextual_diversity", "probabilities", 40, {}, "empty", balanced=True)
+    for shards in ("uneven", "empty"):
+        add("contextual_diversity", "probabilities", 60, {"preselected": [0, 1, 299]}, shards)
+    add("contextual_diversity", "probabilities", 60, {"start": "mean"}, "even", small_blocks=True)
+    add("contextual_diversity", "probabilities", 250, {"stop_at": 0.1}, "even")
+    for method in ("el2n", "deepfool", "grand"):
+        add(method, "norms", 33, {}, "empty")
+        add(method, "norms", 33, {"ties": "row"}, balanced=True)
+    add("uniform", "random", 33, {"preselected": [3, 899], "seed": 9, "weights": "cluster"})
+    add("craig", "gradients", 30, {}, balanced=True)
+    add("craig", "random", 30, {}, "even")
+    add("facility_location", "gradients", 20, {}, "empty", balanced=True)
+    add("gradmatch", "gradients", 30, {}, "empty", balanced=True)
+    for method in ("craig", "graph_cut", "gradmatch", "cal", "entropy", "grand"):
+        add(method, "signals", 25, {}, balanced=True)
+    add("gradmatch", "signals", 25, {"preselected": [0, 1, 5, 118]}, balanced=True)
+    add("k_center", "signals", 25, {"signal": "embeddings", "balance": False})
+    return found
+
+
+CASES = _cases()

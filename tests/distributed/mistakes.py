@@ -1,0 +1,50 @@
+"""Calls that must fail on every rank: what each rank passes, and what all of them are told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+import fastcore
+
+ROWS = np.random.default_rng(0).standard_normal((30, 4)).astype(np.float32)
+GRADIENTS = fastcore.LastLayerGradients(ROWS, ROWS)
+NAN = np.where(np.arange(30)[:, None] == 7, np.nan, ROWS)
+
+
+def _same(**settings: Any) -> Any:
+    return lambda rank, size: {"method": "k_center", "data": ROWS, "k": 3, **settings}
+
+
+def _on_last(**settings: Any) -> Any:
+    """What only the last rank passes."""
+    return lambda rank, size: _same(**(settings if rank == size - 1 else {}))(rank, size)
+
+
+MISTAKES = {
+    "other method": _on_last(method="herding"),
+    "other k": _on_last(k=4),
+    "fraction": _on_last(k=None, fraction=0.5),
+    "other seed": _on_last(seed=1),
+    "other start": _on_last(start=3),
+    "other metric": _on_last(metric="cosine"),
+    "other width": _on_last(data=ROWS[:, :3]),
+    "other dtype": _on_last(data=ROWS.astype(np.float64)),
+    "labels on one": _on_last(labels=[0] * 30),
+    "kinds of labels": lambda rank, size: _same(labels=[0] * 30 if rank else ["a"] * 30)(rank, size),
+    "other preselected": _on_last(preselected=[1]),
+    "nan": _on_last(data=NAN),
+    "bad option": _on_last(beta=0.5),
+    "short labels": lambda rank, size: _same(labels=[0] * (30 - rank // (size - 1)))(rank, size),
+    "k too large": _same(k=1000),
+    "no rows": _same(data=ROWS[:0]),
+    "unknown method": _same(method="kcenter"),
+    "bad start": _same(start=1000),
+    "whole craig": _same(method="craig", data=GRADIENTS),
+    "whole gradmatch": _same(method="gradmatch", data=GRADIENTS),
+    "whole gradients": _same(method="k_center", data=GRADIENTS),
+    "optimizer": _same(method="graph_cut", optimizer="naive"),
+    "sampled": _same(method="graph_cut", optimizer="stochastic", labels=list(range(15)) * 2),
+    "matrix": _same(metric="precomputed", data=ROWS @ ROWS.T),
+}

@@ -1,0 +1,291 @@
+"""Selection over two and three processes: the picks of one process, on every rank, and errors on every rank."""
+
+from __future__ import annotations
+
+import functools
+import os
+import pickle
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import fastcore
+from tests.distributed import mistakes
+from tests.distributed.cases import CASES, Case
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+SECONDS = 240
+
+
+RUNS = [(2, name) for name in CASES] + [(3, name) for name in list(CASES)[::3]]
+ERRORS = [(size, name) for size in (2, 3) for name in mistakes.MISTAKES]
+
+
+@pytest.fixture(scope="session")
+def results(tmp_path_factory) -> Callable[[int], list[dict[str, Any]]]:
+    """What every rank of so many returned, by rank: one run serves all tests."""
+    # A native build, where there is none yet, is not part of the time that the processes have.
+    fastcore.select("k_center", torch.ones(2, 1), 1)
+
+    @functools.cache
+    def run(size: int) -> list[dict[str, Any]]:
+        out = tmp_path_factory.mktemp("ranks")
+        start(size, [str(HERE / "worker.py"), str(out), *(name for ranks, name in RUNS if ranks == size)])
+        return [pickle.loads((out / f"{rank}.pickle").read_bytes()) for rank in range(size)]
+
+    return run
+
+
+def start(size: int, command: list[str], fine: bool = True) -> list[str]:
+    """Runs a program in `size` processes, and returns what they printed. None is left running."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    known = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "WORLD_SIZE": str(size)}
+    known |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, *command],
+            env=known | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(size)
+    ]
+    try:
+        printed = [process.communicate(timeout=SECONDS)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    if fine:
+        assert [process.returncode for process in processes] == [0] * size, "\n".join(printed)
+    return printed
+
+
+def alone(case: Case) -> fastcore.Selection:
+    data, settings = case.arguments()
+    return fastcore.select(case.method, data, case.k, **settings)
+
+
+@pytest.mark.parametrize(("size", "name"), RUNS)
+def test_picks_are_those_of_one_process(results, size, name):
+    expected, given = alone(CASES[name]), results(size)[0][name]
+    assert isinstance(given, fastcore.Selection), given
+    assert given.indices.tolist() == expected.indices.tolist()
+    assert given.indices.dtype == np.int64
+    for field in ("gains", "weights", "scores"):
+        ours, theirs = getattr(given, field), getattr(expected, field)
+        assert (ours is None) == (theirs is None)
+        if theirs is not None:
+            np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-9, err_msg=field)
+    facts = "method options metric gamma signal n k budget balanced preselected seed stopped_early".split()
+    assert {fact: given.info[fact] for fact in facts} == {fact: expected.info[fact] for fact in facts}
+    for fact in ("scale", "residual", "preselected_weights", "active"):
+        if fact in expected.info:
+            np.testing.assert_allclose(given.info[fact], expected.info[fact], rtol=1e-6, atol=1e-9)
+    if expected.weights is not None and CASES[name].settings.get("weights") == "cluster":
+        assert given.assignments().tolist() == expected.assignments().tolist()
+
+
+@pytest.mark.parametrize(("size", "name"), RUNS)
+def test_every_rank_returns_the_same(results, size, name):
+    first, *others = (rank[name] for rank in results(size))
+    for other in others:
+        for field in ("indices", "gains", "weights", "scores"):
+            ours, theirs = getattr(first, field), getattr(other, field)
+            assert (ours is None) == (theirs is None)
+            assert ours is None or ours.tobytes() == theirs.tobytes(), field
+        assert first.info == other.info
+        assert first.info["ranks"] == size
+
+
+SAYS = {
+    "other method": (
+        "ValueError",
+        "method must be the same on all ranks, got k_center on rank 0 and herding on rank",
+    ),
+    "other k": ("ValueError", "k must be the same on all ranks, got 3 on rank 0 and 4 on rank"),
+    "fraction": ("ValueError", "k must be the same on all ranks, got 3 on rank 0 and None on rank"),
+    "other seed": ("ValueError", "seed must be the same on all ranks, got 0 on rank 0 and 1 on rank"),
+    "other start": ("ValueError", "start must be the same on all ranks, got random on rank 0 and 3 on rank"),
+    "other metric": (
+        "ValueError",
+        "metric must be the same on all ranks, got euclidean on rank 0 and cosine on",
+    ),
+    "other width": ("ValueError", "data must be the same on all ranks, got float32 of width 4 on rank 0 and"),
+    "other dtype": ("ValueError", "got float32 of width 4 on rank 0 and float64 of width 4 on rank"),
+    "labels on one": (
+        "ValueError",
+        "labels must be the same on all ranks, got none on rank 0 and given on rank",
+    ),
+    "kinds of labels": (
+        "ValueError",
+        "the kind of labels must be the same on all ranks, got str on rank 0 and int",
+    ),
+    "other preselected": (
+        "ValueError",
+        "preselected must be the same on all ranks, got None on rank 0 and an array",
+    ),
+    "nan": ("ValueError", "data must be finite in float32, got nan at row 7, column 0"),
+    "bad option": ("TypeError", "k_center does not take beta=0.5"),
+    "short labels": ("ValueError", "labels must have shape (30,), one label a row, got (29,)"),
+    "k too large": ("ValueError", "k must be between 1 and"),
+    "no rows": ("ValueError", "data must not be empty, got no row on any rank"),
+    "unknown method": ("ValueError", "unknown method 'kcenter': did you mean 'k_center'?"),
+    "bad start": ("ValueError", "start must be a row below"),
+    "whole craig": ("ValueError", "craig from gradients over one ground set cannot be spread over ranks"),
+    "whole gradmatch": (
+        "ValueError",
+        "gradmatch over one ground set cannot be spread over ranks: pass labels=",
+    ),
+    "whole gradients": (
+        "ValueError",
+        "k_center from gradients over one ground set cannot be spread over ranks",
+    ),
+    "optimizer": (
+        "ValueError",
+        "graph_cut with metric='cosine' and optimizer='naive' over one ground set cannot",
+    ),
+    "sampled": (
+        "ValueError",
+        "optimizer='stochastic' draws rows set after set: it cannot be spread over ranks",
+    ),
+    "matrix": (
+        "ValueError",
+        "metric='precomputed' compares all rows with all: it cannot be spread over ranks",
+    ),
+}
+
+
+@pytest.mark.parametrize(("size", "name"), ERRORS)
+def test_a_mistake_is_an_error_on_every_rank(results, size, name):
+    kind, text = SAYS[name]
+    alone = name in ("nan", "bad option", "short labels")
+    for rank, found in enumerate(results(size)):
+        assert isinstance(found[name], str), f"rank {rank} made a selection"
+        assert found[name].startswith(f"{kind}: ") and text in found[name], found[name]
+        assert "\n" not in found[name]
+        # Who did not make the mistake is told who did.
+        told = alone and rank < size - 1
+        assert found[name].startswith(f"{kind}: rank {size - 1}: ") == told
+
+
+def test_every_mistake_has_its_message():
+    assert list(SAYS) == list(mistakes.MISTAKES)
+
+
+FAILS = """
+import os, sys
+import numpy as np
+import fastcore
+from fastcore.distributed.shards import Shards
+
+rank, how = int(os.environ["RANK"]), sys.argv[1]
+rows, top, calls = np.random.default_rng(0).standard_normal((300, 4)).astype(np.float32), Shards.top, [0]
+
+def failing(*given):
+    calls[0] += 1
+    if rank == 1 and calls[0] == 3:
+        if how == "dies":
+            os._exit(3)
+        raise MemoryError("no room for the block")
+    return top(*given)
+
+Shards.top = failing
+for attempt in range(2):
+    try:
+        chosen = fastcore.select("k_center", rows, 200, group="world", start=0)
+        print("chosen", chosen.indices[:3].tolist())
+    except Exception as error:
+        print(type(error).__name__, error)
+    if how == "dies":
+        break
+"""
+
+
+def test_an_error_inside_an_engine_ends_all_ranks_and_spares_the_group(tmp_path):
+    (tmp_path / "fails.py").write_text(FAILS.replace("200, group", "590, group"))
+    first, second = start(2, [str(tmp_path / "fails.py"), "raises"])
+    rows = np.random.default_rng(0).standard_normal((300, 4)).astype(np.float32)
+    expected = fastcore.select("k_center", np.concatenate([rows, rows]), 590, start=0).indices[:3].tolist()
+    assert first.splitlines() == ["MemoryError rank 1: no room for the block", f"chosen {expected}"]
+    assert second.splitlines() == ["MemoryError no room for the block", f"chosen {expected}"]
+
+
+def test_a_rank_that_dies_is_an_error_on_the_others(tmp_path):
+    (tmp_path / "fails.py").write_text(FAILS.replace("200, group", "590, group"))
+    first, second = start(2, [str(tmp_path / "fails.py"), "dies"], fine=False)
+    assert first.startswith("RuntimeError rank 0 of 2 lost the others in ")
+    assert len(first.splitlines()) == 1 and second == ""
+
+
+WORLD = """
+import numpy as np
+import torch.distributed as dist
+import fastcore
+
+rank = int(__import__("os").environ["RANK"])
+rows = np.random.default_rng(0).standard_normal((100, 4)).astype(np.float32)
+mine = rows[:30] if rank == 0 else rows[30:]
+chosen = fastcore.select("k_center", mine, 10, group="world", fraction=None)
+alone = fastcore.select("k_center", rows, 10)
+print(chosen.indices.tolist() == alone.indices.tolist(), dist.get_backend(), chosen.info["ranks"])
+half = dist.new_group([1])
+if rank == 1:
+    print(fastcore.select("k_center", rows, 10, group=half).indices.tolist() == alone.indices.tolist())
+else:
+    try:
+        fastcore.select("k_center", rows, 10, group=half)
+    except TypeError as error:
+        print(error)
+"""
+
+
+def test_torchrun_needs_no_more_than_group_world(tmp_path):
+    (tmp_path / "world.py").write_text(WORLD)
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        "world.py",
+    ]
+    known = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=known, capture_output=True, text=True, timeout=SECONDS)
+    assert done.returncode == 0, done.stderr
+    no = "group must be None, 'world' or a torch.distributed process group, got a group that this rank is not in"
+    assert sorted(done.stdout.splitlines()) == sorted(["True gloo 2"] * 2 + ["True", no])
+
+
+def test_a_world_of_one_is_told_how_to_start(monkeypatch):
+    for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ValueError, match="group='world' needs torch.distributed: start with torchrun"):
+        fastcore.select("k_center", np.eye(3), 2, group="world")
+    with pytest.raises(TypeError, match="group must be None, 'world' or .* got 'all'"):
+        fastcore.select("k_center", np.eye(3), 2, group="all")
+
+
+def test_command_line_under_torchrun_reads_shares_and_writes_once(tmp_path):
+    rows = np.random.default_rng(0).standard_normal((31, 4)).astype(np.float32)
+    codes = np.arange(31) % 3
+    np.save(tmp_path / "x.npy", rows)
+    np.save(tmp_path / "y.npy", codes)
+    command = ["-m", "fastcore", "select", "k_center", str(tmp_path / "x.npy"), "-k", "7", "--group", "world"]
+    command += ["--labels", str(tmp_path / "y.npy"), "--out", str(tmp_path / "chosen.npz")]
+    first, second = start(2, command)
+    assert first.startswith("7 of 31 rows") and second == ""
+    chosen = fastcore.load(tmp_path / "chosen.npz")
+    expected = fastcore.select("k_center", rows, 7, labels=codes)
+    assert chosen.indices.tolist() == expected.indices.tolist()
+    assert chosen.info["ranks"] == 2
