@@ -8,7 +8,7 @@
 namespace fastcore::cuda {
 
 // Rows of a chunk: enough work for a warp, and enough warps for a device where candidates are few.
-inline int64_t estimate_rows_of_chunk() { return std::clamp<int64_t>(grid_rows() / 16, 256, 1024); }
+inline int64_t estimate_rows_of_chunk() { return std::clamp<int64_t>(grid_rows(1024), 256, 1024); }
 
 // A sum of gains, and the rows that are active.
 struct Estimate {

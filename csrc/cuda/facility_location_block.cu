@@ -49,9 +49,9 @@ int launch_grid(const FacilityLocationBlock& args, double* lower, const Queue& q
 }  // namespace
 
 int facility_location_block(const FacilityLocationBlock& args, const Queue& queue) {
-  constexpr int64_t kFewRows = 2048;
+  constexpr int64_t kFewRows = 2048, kManyRows = 4096;
   double* const lower = scratch_of<double>(queue, args.sets * args.block);
-  if (on_grid(args.sets, args.rows)) return launch_grid(args, lower, queue);
+  if (on_grid(args.sets, args.rows, kManyRows)) return launch_grid(args, lower, queue);
   args.rows <= kFewRows ? launch_sets<256>(args, lower, queue) : launch_sets<512>(args, lower, queue);
   return launch_status();
 }

@@ -216,8 +216,7 @@ __global__ void __launch_bounds__(threads, 1)
   }
   pick = block_reduce<threads>(pick, Min());
   take_row<threads>(args, set, t, pick);
-  __syncthreads();
-  code_residual<threads>(args, codes, set);
+  code_residual<threads>(args, codes, set);  // a thread reads of the residual what it has written
 }
 
 }  // namespace fastcore::cuda

@@ -34,8 +34,9 @@ void launch_grid(const LinearCut& args, const Queue& queue, double* scratch) {
 }  // namespace
 
 int linear_cut(const LinearCut& args, const Queue& queue) {
+  constexpr int64_t kManyRows = 1 << 14;
   double* const scratch = scratch_of<double>(queue, args.sets * CutScratch::doubles(args));
-  if (on_grid(args.sets, args.rows)) {
+  if (on_grid(args.sets, args.rows, kManyRows)) {
     launch_grid(args, queue, scratch);
   } else {
     args.rows <= kSmallBlock ? launch_sets<kSmallThreads>(args, scratch, as_stream(queue))

@@ -47,16 +47,18 @@ T* scratch_of(const Queue& queue, int64_t count) {
 
 inline int launch_status() { return static_cast<int>(cudaGetLastError()); }
 
-// Sets of more rows than this are each worked on by the whole grid, smaller ones by one block of threads.
-// $FASTCORE_GRID_ROWS is for tests, whose sets are small.
-inline int64_t grid_rows() {
+// Where sets of more than `usual` rows take a kernel for large sets: that number, or $FASTCORE_GRID_ROWS,
+// which is for tests.
+inline int64_t grid_rows(int64_t usual) {
   const char* const rows = std::getenv("FASTCORE_GRID_ROWS");
-  return rows == nullptr ? 1 << 14 : std::atoll(rows);
+  return rows == nullptr ? usual : std::atoll(rows);
 }
 
-// Many sets side by side fill the device with one block of threads each.
-constexpr int64_t kFewSets = 32;
-
-inline bool on_grid(int64_t sets, int64_t rows) { return rows > grid_rows() && sets <= kFewSets; }
+// Whether the whole grid works on each set, and not one block of threads. Many sets side by side fill the
+// device with one block each.
+inline bool on_grid(int64_t sets, int64_t rows, int64_t usual) {
+  constexpr int64_t kFewSets = 32;
+  return rows > grid_rows(usual) && sets <= kFewSets;
+}
 
 }  // namespace fastcore::cuda

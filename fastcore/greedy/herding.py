@@ -97,7 +97,8 @@ def _encoded(x: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor] | tuple[
     sets, _, width = x.shape
     if width > MOST_COLUMNS:
         return None, None, None
-    return encode(x, scale, tile_rows(x.device, 4 * sets * width, TILE_BYTES))
+    # Some four copies of a tile.
+    return encode(x, scale, tile_rows(x.device, 16 * sets * width, TILE_BYTES))
 
 
 def _streamed(

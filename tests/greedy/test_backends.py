@@ -10,6 +10,7 @@ from fastcore import ops
 from fastcore.budget import Partition
 from tests import oracle
 from tests.greedy.support import METHODS, PAIRS, check_gains, gains_of, problem_of, rows_of, run
+from tests.ops.backends import require
 
 
 def blobs(seed: int, n: int, d: int) -> np.ndarray:
@@ -234,3 +235,17 @@ def test_many_small_classes():
             )
             expected, _ = oracle.greedy(problem, min(len(rows), 3), first)
             assert got == rows[expected].tolist(), f"{method} class {g}"
+
+
+@pytest.mark.parametrize("data", [blobs, tied])
+@pytest.mark.parametrize("method", ["facility_location", "graph_cut", "herding"])
+def test_one_large_set_by_the_whole_grid(method, data, monkeypatch):
+    """The CUDA kernels of large sets, pass by pass, on the stand-in."""
+    require("simt")
+    monkeypatch.setenv("FASTCORE_GRID_ROWS", "0")
+    monkeypatch.setenv("FASTCORE_SIMT_SCHEDULE", "reverse")
+    features = data(5, 150, 6)
+    with ops.use_backend("reference"):
+        expected = run(method, features, 40)
+    with ops.use_backend("simt"):
+        assert rows_of(run(method, features, 40)) == rows_of(expected)

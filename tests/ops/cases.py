@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from tests.ops.herding_inputs import EXACT, herding
 from tests.ops.inputs import (
     KINDS,
     Arguments,
@@ -19,7 +20,6 @@ from tests.ops.inputs import (
     facility_location_sparse,
     farthest_first_block,
     graph_cut_block,
-    herding,
     linear_cut,
     log_det_block,
     nearest_update,
@@ -64,7 +64,7 @@ def _cases() -> Iterator[Case]:
             yield case(linear_cut, shape, kind, min(rows, 40), min(width, 7), len(kind) % 2 == 0)
             few = min(rows, 12 if sets > 1 else 3)
             yield case(herding, shape, kind, few)
-            yield case(herding, shape, kind, few, (127, 3)[i % 2])
+            yield case(herding, shape, kind, few, (100, 3)[i % 2])
             yield case(deepfool_step, shape, kind)
     for i, (sets, rows, width) in enumerate(((1, 1, 1), (3, 37, 33), (2, 150, 5), (1, 300, 40))):
         for kind in KINDS if i else KINDS[:2]:
@@ -73,10 +73,11 @@ def _cases() -> Iterator[Case]:
     yield case(linear_cut, (2, 200, 6), "random", 40, 3, True)  # measured by the sum of the picks
     yield case(linear_cut, (2, 200, 60), "random", 20, 3, True)  # and by each of them
     yield case(herding, (2, 5, 3), "integer", 5)  # a set runs out of rows
-    yield case(herding, (2, 5, 3), "integer", 5, 127)
+    yield case(herding, (2, 5, 3), "integer", 5, 100)
     yield case(herding, (1, 17000, 1), "integer", 2)  # more tiles of rows than threads
-    yield case(herding, (1, 17000, 1), "random", 2, 127)
-    yield case(herding, (1, 300, 20), "random", 40, 127)
+    yield case(herding, (1, 17000, 1), "random", 2, 100)
+    yield case(herding, (1, 300, 20), "random", 40, 100)
+    yield case(herding, (1, 3000, 20), "random", 40, EXACT)
     yield case(herding, (3, 300, 530), "duplicates", 9, 5)  # more columns than a warp reads at once
     for i, picks in enumerate((1, 2, 3, 16, 17, 70)):
         for j, kind in enumerate(KINDS):
