@@ -98,10 +98,10 @@ def _cal(size: Size, info: dict[str, Any]) -> Work:
 
 
 def _glister(size: Size, info: dict[str, Any]) -> Work:
-    """A pick takes the products of m rows with v validation rows times C classes, in float64."""
+    """A pick takes the products of m rows with v validation rows: C classes, and a table of v numbers a row."""
     m, c = size.n / size.classes, _classes(size)
     v = min(VALIDATION, max(2, size.n // size.classes))
-    return Work(4.0 * size.k * m * c, 2.0 * size.k * m * c * (v + 1), "float64")
+    return Work(4.0 * size.k * m * (c + 2 * v), 2.0 * size.k * m * v * (c + 1), "float64")
 
 
 def _facility_balanced(size: Size, info: dict[str, Any]) -> Work:

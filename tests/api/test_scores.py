@@ -157,6 +157,18 @@ def test_el2n_and_grand_from_signals():
 # ---- mistakes of published code ------------------------------------------------------------------
 
 
+def test_probabilities_are_checked_a_tile_at_a_time(monkeypatch):
+    monkeypatch.setattr("fastcore.inputs._TILE", 8)
+    p = np.full((7, 4), 0.25, np.float32)
+    assert len(fastcore.select("entropy", p, 7)) == 7
+    for row in range(7):
+        for bad in ([0.25, 0.25, 0.25, 0.26], [1.5, -0.5, 0, 0], [0.5, 0.75, -0.25, 0]):
+            given = p.copy()
+            given[row] = bad
+            with pytest.raises(ValueError, match=f"data must hold probabilities, .* at row {row}: "):
+                fastcore.select("entropy", given, 2)
+
+
 def test_least_confidence_is_of_probabilities_and_not_of_logits():
     """The row with the smallest largest logit is the surer one here."""
     z = np.array([[4.0, 4.0, 4.0], [2.0, -9.0, -9.0]], np.float32)

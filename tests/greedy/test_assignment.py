@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from fastcore import assignment
 from fastcore.assignment import assign
 from fastcore.budget import Partition
 from fastcore.gradients import LastLayerGradients
 from fastcore.similarity import Similarity, view
+from tests.greedy.support import Watch
 
 METRICS = ("cosine", "dot", "euclidean", "rbf")
 KINDS = [f"{what} {metric}" for what in ("features", "gradients") for metric in METRICS]
@@ -57,7 +57,7 @@ def make(kind: str, seed: int) -> tuple[Similarity, np.ndarray, np.ndarray]:
     x, y, entries = (torch.from_numpy(a).float() for a in (rows, more, matrix))
     if what == "sparse":  # with some zeros as entries of their own
         at = ((entries != 0) | (torch.from_numpy(rng.random((n, n))) < 0.2)).nonzero().T
-        entries = torch.sparse_coo_tensor(at, entries[at[0], at[1]], (n, n))
+        entries = torch.sparse_coo_tensor(at, entries[at[0], at[1]], (n, n), check_invariants=True)
     data = {"features": x, "gradients": LastLayerGradients(x, y)}.get(what, entries)
     made = view(data, metric if metric in METRICS else "precomputed")
     closeness = closest(kind, *(a.astype(np.float64) for a in (rows, more, matrix)))
@@ -79,22 +79,6 @@ def test_every_row_goes_to_the_closest_pick_of_its_class(kind, tile, monkeypatch
         assert owners.tolist() == brute_force(closeness, labels, picks), (kind, seed)
         whole = assign(rows, Partition.whole(rows.n, 0), torch.from_numpy(picks), kind.split()[1])
         assert whole.tolist() == brute_force(closeness, np.zeros_like(labels), picks), (kind, seed)
-
-
-class Watch(TorchDispatchMode):
-    """Counts calls of torch, and keeps the size of the largest tensor."""
-
-    def __init__(self):
-        super().__init__()
-        self.calls, self.largest = 0, 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        out = function(*args, **(kwargs or {}))
-        self.calls += 1
-        for tensor in out if isinstance(out, tuple | list) else [out]:
-            if torch.is_tensor(tensor):
-                self.largest = max(self.largest, tensor.numel() * tensor.element_size())
-        return out
 
 
 @pytest.mark.parametrize("kind", ["features euclidean", "dense", "sparse"])
