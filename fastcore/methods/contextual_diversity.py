@@ -39,7 +39,8 @@ def contextual_diversity(
     such bound, and one-hot rows turn its distances into NaN. Two rows with D below 1e-12 coincide.
 
     ``start`` is "random", "mean" (the row nearest to the mean of the probabilities) or a row number; it does not
-    matter when rows are preselected. ``stop_at`` is the distance at which to stop: every row is then that near
-    to a pick. Memory: some 60 bytes a row, the probabilities of the picks, and tiles of some tens of MB.
+    matter when rows are preselected, by number or as probabilities of rows outside the data. ``stop_at`` is the
+    distance at which to stop: every row is then that near to a pick. Memory: some 60 bytes a row, the
+    probabilities of the picks, and tiles of some tens of MB.
     """
     return traverse(Divergence(probabilities), partition, start, stop_at, context)
