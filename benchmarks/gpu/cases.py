@@ -92,9 +92,12 @@ def _contextual(size: Size, info: dict[str, Any]) -> Work:
 
 
 def _cal(size: Size, info: dict[str, Any]) -> Work:
-    """All pairs within a class: 2 n m d; the features and the probabilities of 10 neighbours a row."""
+    """All pairs within a class: 2 n m d; the features, and the probabilities of 10 neighbours and the row, twice.
+
+    A probability of a neighbour is one addition; a row has C entropies and C products with logarithms.
+    """
     m, d, c = size.n / size.classes, _narrow(size), _classes(size)
-    return Work(4.0 * size.n * (d + 11 * c), 2.0 * size.n * m * d + 30.0 * size.n * c)
+    return Work(4.0 * size.n * (d + 12 * c), 2.0 * size.n * m * d + 14.0 * size.n * c)
 
 
 def _glister(size: Size, info: dict[str, Any]) -> Work:

@@ -51,9 +51,12 @@ class _Search:
         self.keys = min(n, KEYS)
         self.queries = max(1, min(n, QUERIES, _TILE_BYTES // (4 * sets * self.keys)))
         # Far from the origin products cancel, so all rows are seen from the middle of their set.
-        self.centre = (self.x.sum(1, dtype=torch.float64) / batch.sizes.unsqueeze(1)).float().unsqueeze(1)
-        self.norms = torch.empty(sets, n, dtype=torch.float64, device=self.x.device)
         step = max(1, _TILE_BYTES // (8 * sets * width))
+        total = torch.zeros(sets, 1, width, dtype=torch.float64, device=self.x.device)
+        for rows in self.x.split(step, 1):
+            total += rows.double().sum(1, keepdim=True)
+        self.centre: Tensor = (total / batch.sizes.view(-1, 1, 1)).float()
+        self.norms = torch.empty(sets, n, dtype=torch.float64, device=self.x.device)
         for start in range(0, n, step):
             rows = self._centred(self.x[:, start : start + step], torch.float64)
             self.norms[:, start : start + step] = rows.square().sum(2)
@@ -142,7 +145,7 @@ class _Search:
         for some, at in zip(queries.split(step, 1), candidates.split(step, 1)):
             at = at.sort(2).values
             x = pick(self.x, at.flatten(1)).view(*at.shape, width).double()
-            squared = (x - pick(self.x, some).double().unsqueeze(2)).square_().sum(3)
+            squared = x.sub_(pick(self.x, some).double().unsqueeze(2)).square_().sum(3)
             squared.masked_fill_(at < 0, torch.inf)
             edge = squared.kthvalue(self.count, dim=2, keepdim=True).values
             tied = ((squared - edge).abs() <= TIE * edge) & (edge < torch.inf)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import zlib
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -205,12 +206,14 @@ class Watch(TorchDispatchMode):
         largest: bytes of the largest tensor that was made.
         waits: calls that would make the host wait for a GPU: a number read, or rows taken by a mask.
         sorts: shapes that were sorted.
+        numbers: how many numbers each operation made, by its name, such as "log".
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.calls, self.largest, self.waits = 0, 0, 0
         self.sorts: list[tuple[int, ...]] = []
+        self.numbers: Counter[str] = Counter()
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = function(*args, **(kwargs or {}))
@@ -223,6 +226,8 @@ class Watch(TorchDispatchMode):
         if "sort" in name:
             self.sorts.append(tuple(args[0].shape))
         for tensor in out if isinstance(out, tuple | list) else [out]:
+            if torch.is_tensor(tensor):
+                self.numbers[name.split(".")[1]] += tensor.numel()
             if torch.is_tensor(tensor) and "view" not in name and "expand" not in name:
                 self.largest = max(self.largest, tensor.numel() * tensor.element_size())
         return out
