@@ -86,9 +86,9 @@ def _herding(size: Size, info: dict[str, Any]) -> Work:
 
 
 def _contextual(size: Size, info: dict[str, Any]) -> Work:
-    """Products of 2 C numbers a (row, pick) in float64; the probabilities once a pass."""
+    """Products of 2 C numbers a (row, pick) in float32; the probabilities once a pass."""
     c = _classes(size)
-    return Work(4.0 * size.n * c * info.get("passes", 1), 4.0 * size.n * size.k * c, "float64")
+    return Work(4.0 * size.n * c * info.get("passes", 1), 4.0 * size.n * size.k * c)
 
 
 def _cal(size: Size, info: dict[str, Any]) -> Work:

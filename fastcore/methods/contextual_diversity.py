@@ -14,7 +14,7 @@ from fastcore.registry import Context, method
 @method(
     "contextual_diversity",
     needs=("probabilities",),
-    cost="2 n·k·C in float64, in about twenty passes over the probabilities",
+    cost="2 n·k·C, in about twenty passes over the probabilities",
     paper='Agarwal et al., "Contextual diversity for active learning", 2020',
 )
 def contextual_diversity(
