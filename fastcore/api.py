@@ -77,8 +77,8 @@ def select(
             "approximate_lazy" or "lazier_than_lazy".
         stop_at: stop early, with fewer than k picks, at this radius (k_center) or at this fraction of the
             full coverage (facility_location).
-        preselected: rows that are in the coreset already: row numbers, which are not picked again, or a
-            2-D array of features of rows outside the data.
+        preselected: rows that are in the coreset already: row numbers, which are not picked again, or rows
+            outside the data: a 2-D array of features, of probabilities (contextual_diversity), or gradients.
         weights: "cluster" to count the rows that each pick represents; they sum to n.
         seed: of all random choices.
         device: "cpu" or "cuda"; by default where the data is. Features on the host that are more than two fifths

@@ -17,6 +17,9 @@ which a float32 softmax tells apart from 0 mostly count as they are.
 SAME_ROW = 1e-12
 """Two rows whose divergence is below this coincide: their divergence counts as 0."""
 
+CANCELS = 2.0**-6
+"""A difference below this share of the sum has lost six bits: it is taken from terms that do not cancel."""
+
 
 class Divergence:
     """Symmetric divergence of rows of class probabilities: half of KL(p || q) + KL(q || p), in nats.
@@ -60,14 +63,33 @@ def symmetric_divergence(p: tuple[Tensor, Tensor], q: tuple[Tensor, Tensor]) -> 
 def mean_divergence(probabilities: Tensor, neighbours: Tensor) -> Tensor:
     """(n,) float64 mean of KL(p_j || p_i) over the neighbours j of every row i, in nats.
 
-    neighbours (n, K) are row numbers, -1 for none; a row without neighbours has 0. n K C multiplications, in
-    tiles of a few MB.
+    neighbours (n, K) are row numbers, -1 for none; a row without neighbours has 0. n K C additions and n C
+    logarithms, in tiles of a few MB. Where the mean is small beside the entropies, differences of logarithms
+    are added up instead: n K C logarithms.
     """
-    out = torch.zeros(len(neighbours), dtype=torch.float64, device=neighbours.device)
-    row_bytes = 8 * max(1, neighbours[:1].numel()) * probabilities.shape[1]
-    for part in tiles(len(out), row_bytes, TILE_BYTES, out.device):
-        own, others = with_logs(probabilities[part])[1], neighbours[part]
-        p, logs = with_logs(probabilities[others.clamp(min=0)])
-        each = (p * (logs - own.unsqueeze(1))).sum(2).masked_fill(others < 0, 0)
-        out[part] = each.sum(1) / (others >= 0).sum(1).clamp(min=1)
+    n, classes = probabilities.shape
+    out = torch.zeros(n, dtype=torch.float64, device=neighbours.device)
+    if neighbours.shape[1] == 0:
+        return out
+    entropy = torch.empty_like(out)
+    for part in tiles(n, 16 * classes, TILE_BYTES, out.device):
+        p, logs = with_logs(probabilities[part])
+        entropy[part] = p.mul_(logs).sum(1).neg_()
+    cancels = (neighbours < 0).any(1)
+    for part in tiles(n, 16 * classes, TILE_BYTES, out.device):
+        others = neighbours[part].clamp(min=0)
+        total = torch.zeros(len(others), classes, dtype=torch.float64, device=out.device)
+        for some in others.T:
+            total += probabilities[some].clamp_(min=LEAST)
+        cross = total.mul_(with_logs(probabilities[part])[1]).sum(1).neg_() / others.shape[1]
+        own = entropy[others].mean(1)
+        out[part] = cross - own
+        cancels[part] |= out[part] < CANCELS * (cross + own)
+    rows = cancels.nonzero()[:, 0]
+    for part in tiles(len(rows), 8 * neighbours.shape[1] * classes, TILE_BYTES, out.device):
+        some = rows[part]
+        logs, others = with_logs(probabilities[some])[1], neighbours[some]
+        p, log_p = with_logs(probabilities[others.clamp(min=0)])
+        each = (p * (log_p - logs.unsqueeze(1))).sum(2).masked_fill(others < 0, 0)
+        out[some] = each.sum(1) / (others >= 0).sum(1).clamp(min=1)
     return out

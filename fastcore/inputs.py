@@ -96,7 +96,10 @@ def as_probabilities(data: Any, device: Any = None, name: str = "data") -> Tenso
     """
     given = as_tensor(data, name)
     rows = as_features(given, device, name)
-    off = ((rows < 0) | (rows > 1)).any(1) | ((rows.double().sum(1) - 1).abs() > 1e-3)
+    off = torch.empty(len(rows), dtype=torch.bool, device=rows.device)
+    for start, tile in _tiles(rows):
+        sums = tile.double().sum(1)  # sum(dtype=) would copy all rows as well
+        off[start : start + len(tile)] = ((tile < 0) | (tile > 1)).any(1) | ((sums - 1).abs() > 1e-3)
     if bool(off.any()):
         row = int(off.nonzero()[0])
         raise ValueError(

@@ -39,7 +39,7 @@ class Context:
         generator: source of randomness, on the CPU, seeded with ``seed``.
         seed: the seed of the selection.
         preselected: rows that are in the coreset already: (p,) int64 row numbers on the CPU, or (p, d)
-            float32 features (or gradients) of rows outside the data (one ground set only), or None.
+            features (or probabilities, or gradients) of rows outside the data (one ground set only), or None.
         memory: bytes an engine may use beside the data, or None for its own choice.
         progress: to be told of every so many picks.
         validation: gradients of validation rows, for a method that takes them, or None.

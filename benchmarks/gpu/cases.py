@@ -86,22 +86,25 @@ def _herding(size: Size, info: dict[str, Any]) -> Work:
 
 
 def _contextual(size: Size, info: dict[str, Any]) -> Work:
-    """Products of 2 C numbers a (row, pick) in float64; the probabilities once a pass."""
+    """Products of 2 C numbers a (row, pick) in float32; the probabilities once a pass."""
     c = _classes(size)
-    return Work(4.0 * size.n * c * info.get("passes", 1), 4.0 * size.n * size.k * c, "float64")
+    return Work(4.0 * size.n * c * info.get("passes", 1), 4.0 * size.n * size.k * c)
 
 
 def _cal(size: Size, info: dict[str, Any]) -> Work:
-    """All pairs within a class: 2 n m d; the features and the probabilities of 10 neighbours a row."""
+    """All pairs within a class: 2 n m d; the features, and the probabilities of 10 neighbours and the row, twice.
+
+    A probability of a neighbour is one addition; a row has C entropies and C products with logarithms.
+    """
     m, d, c = size.n / size.classes, _narrow(size), _classes(size)
-    return Work(4.0 * size.n * (d + 11 * c), 2.0 * size.n * m * d + 30.0 * size.n * c)
+    return Work(4.0 * size.n * (d + 12 * c), 2.0 * size.n * m * d + 14.0 * size.n * c)
 
 
 def _glister(size: Size, info: dict[str, Any]) -> Work:
-    """A pick takes the products of m rows with v validation rows times C classes, in float64."""
+    """A pick takes the products of m rows with v validation rows: C classes, and a table of v numbers a row."""
     m, c = size.n / size.classes, _classes(size)
     v = min(VALIDATION, max(2, size.n // size.classes))
-    return Work(4.0 * size.k * m * c, 2.0 * size.k * m * c * (v + 1), "float64")
+    return Work(4.0 * size.k * m * (c + 2 * v), 2.0 * size.k * m * v * (c + 1), "float64")
 
 
 def _facility_balanced(size: Size, info: dict[str, Any]) -> Work:

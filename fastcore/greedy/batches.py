@@ -229,7 +229,12 @@ def pick(values: Rows, positions: Tensor) -> Tensor:
         return values.gather(1, at)
     if len(values) == 1:
         return values[0].index_select(0, at[0])[None]
-    return values.gather(1, at.unsqueeze(2).expand(-1, -1, values.shape[2]))
+    if not values.is_contiguous():
+        return values.gather(1, at.unsqueeze(2).expand(-1, -1, values.shape[2]))
+    # Whole rows are copied faster than numbers are gathered one by one.
+    first = torch.arange(0, values.shape[0] * values.shape[1], values.shape[1], device=at.device)
+    taken = values.flatten(0, 1).index_select(0, (at + first.unsqueeze(1)).flatten())
+    return taken.view(*at.shape, values.shape[2])
 
 
 def marked(mask: Tensor) -> Tensor:

@@ -50,8 +50,8 @@ def farthest_first(
     `preselected` (row numbers, or outside rows of the same kind). Gains are distances to the earlier picks, inf
     for a first pick: Euclidean, 1 - cos under "cosine", as given for a matrix (entry [i, j]: from row i to
     pick j), in nats for a Divergence. `stop_at` ends a set once every row is that near to a pick. Cost: n * k
-    * d multiplications in about ten passes over the features, in float64 for gradients and divergences;
-    memory: 30 to 60 bytes a row and tiles of a few MB (32 MB for gradients).
+    * d multiplications in about ten passes over the features, in float64 for gradients; memory: 30 to 60 bytes a
+    row and tiles of a few MB (32 MB for gradients).
     Gonzalez, "Clustering to minimize the maximum intercluster distance", 1985.
     """
     out = Collector(partition)

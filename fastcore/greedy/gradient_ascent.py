@@ -8,7 +8,7 @@ from torch import Tensor
 from fastcore.budget import Partition
 from fastcore.gradients import LastLayerGradients
 from fastcore.greedy.batches import batches, mark, pick, row_mask
-from fastcore.greedy.couplings import Couplings, taken_rows, validation_rows
+from fastcore.greedy.couplings import Couplings, ValidationRows, taken_rows
 from fastcore.greedy.picks import Collector, Counter, PickList, Picks
 from fastcore.numerics import UNIT, full_precision
 from fastcore.ops.choice import TIE
@@ -38,15 +38,15 @@ def gradient_ascent(
     of each; float32 holds the probability of a label to 6e-8. Rows where `closed` (n,) is true are not picked.
 
     Cost of a refresh with m validation rows, in multiplications: n m C for small ground sets, through a table of
-    n m float64 numbers, or (n + m) C D; memory: the table, or 8 (n + m) D bytes, whichever is less.
+    n m float64 numbers, or (n + m) C D; memory: the table, and tiles of some MB. Nothing waits for a GPU between
+    the picks of a batch.
     """
     out, device = Collector(partition), gradients.device
-    source, groups = validation[0].to(device), validation[1]
-    busiest = int(torch.bincount(groups).max())
-    numbers = gradients.classes + gradients.width + 2 * min(busiest, gradients.width)
+    source, held = validation[0].to(device), ValidationRows(validation[1], partition.sets)
+    numbers = gradients.classes + gradients.width + 2 * min(int(held.counts.max()), gradients.width)
     for batch in batches(partition, device, 4 * numbers):
         delta, h = batch.take(gradients.delta), batch.take(gradients.h)
-        loss = _Validation(source, validation_rows(groups, batch.sets))
+        loss = _Validation(source, held.of(batch.sets))
         couplings = Couplings(h, loss.h).keep()
         largest = (squared_norms(delta) * (1 + squared_norms(h))).amax(1).sqrt()
         taken = batch.rows < 0
@@ -56,29 +56,32 @@ def gradient_ascent(
             chosen = batch.take(row_mask(preselected, gradients.n, device))
             taken |= chosen
             loss.move(h, delta * chosen.unsqueeze(2), eta)
-        made = PickList(batch)
-        while bool((made.left > 0).any()):
+        made, rounds = PickList(batch), []
+        budgets = partition.budgets[batch.sets]  # what a device would have to be asked for
+        longest = int(budgets.max())
+        for start in range(0, longest, refresh):
+            most = min(refresh, longest - start)
             slope = loss.slope()
-            gains = (couplings.apply(slope) * delta).sum(2)
-            new = _best(gains, taken, made.left.clamp(max=refresh), ROUNDING * largest * loss.length(slope))
-            count = made.append(new, pick(gains, new))
-            out.count(refreshes=1)
-            if count == 0:
-                break
+            gains = couplings.against(slope, delta)
+            floor = ROUNDING * largest * loss.length(slope)
+            new = _best(gains, taken, batch.budgets - start, most, floor)
+            rounds.append((new, pick(gains, new)))
             loss.move(pick(h, new), pick(delta, new) * (new >= 0).unsqueeze(2), eta)
+            out.count(refreshes=1)
             if progress is not None:
-                progress.update(count)
+                progress.update(int((budgets - start).clamp(0, most).sum()))
+        made.append(*(torch.cat(parts, 1) for parts in zip(*rounds, strict=True)))
         out.add(batch, made)
     return out.picks()
 
 
-def _best(gains: Tensor, taken: Tensor, budgets: Tensor, floor: Tensor) -> Tensor:
-    """Positions (G, P) of the rows with the largest gains (G, n), as many as the budgets (G,) say, then -1.
+def _best(gains: Tensor, taken: Tensor, budgets: Tensor, most: int, floor: Tensor) -> Tensor:
+    """Positions (G, most) of the rows with the largest gains (G, n), as many as the budgets (G,) say, then -1.
 
     Ties go to the lowest row. Marks them in `taken` (G, n).
     """
     picks = []
-    for t in range(int(budgets.max())):
+    for t in range(most):
         values = gains.masked_fill(taken, -torch.inf)
         best = values.amax(1, keepdim=True)
         tied = values >= best - (TIE * best.abs() + floor.unsqueeze(1)).nan_to_num(posinf=0)
@@ -127,6 +130,7 @@ class _Validation:
 
     def __init__(self, gradients: LastLayerGradients, rows: Tensor) -> None:
         self.h, delta = taken_rows(gradients.h, rows), taken_rows(gradients.delta, rows).double()
+        self._lengths = (1 + squared_norms(self.h)).sqrt()
         inside = (rows >= 0).to(delta.device)
         self._label = delta.argmin(2, keepdim=True)
         self._share = (inside / inside.sum(1, keepdim=True)).unsqueeze(2)
@@ -136,7 +140,7 @@ class _Validation:
 
     def move(self, h: Tensor, delta: Tensor, eta: float) -> None:
         """Moves the last layer by -eta times the sum of gradients with factors h (G, p, D) and delta (G, p, C)."""
-        self._logits -= eta * Couplings(self.h, h).apply(delta.double())
+        self._logits -= eta * Couplings(self.h, h).apply(delta)
 
     def slope(self) -> Tensor:
         """(G, m, C) derivative of the mean loss by the logits."""
@@ -146,5 +150,5 @@ class _Validation:
 
     def length(self, slope: Tensor) -> Tensor:
         """(G,) sum of the lengths of the terms of the gradient."""
-        lengths: Tensor = slope.norm(dim=2) * (1 + squared_norms(self.h)).sqrt()
+        lengths: Tensor = slope.norm(dim=2) * self._lengths
         return lengths.sum(1)

@@ -13,7 +13,7 @@ from torch import Tensor
 from fastcore.budget import Partition
 from fastcore.gradients import LastLayerGradients
 from fastcore.greedy.batches import BATCH_BYTES, Batch, batches, mark, marked, pick, row_mask
-from fastcore.greedy.couplings import Couplings, taken_rows, validation_rows
+from fastcore.greedy.couplings import Couplings, ValidationRows, taken_rows
 from fastcore.greedy.picks import Collector, Counter, PickList, Picks
 from fastcore.memory import readable, spare_bytes
 from fastcore.numerics import full_precision
@@ -60,9 +60,10 @@ def matching_pursuit(
     weights = torch.zeros(out.rows.shape, dtype=torch.float64, device="cpu")
     earlier = torch.zeros(gradients.n, dtype=torch.float64, device="cpu")
     residual = torch.zeros(partition.sets, dtype=torch.float64, device="cpu")
+    held = None if validation is None else (validation[0], ValidationRows(validation[1], partition.sets))
     row_bytes = 4 * (gradients.classes + gradients.width) + 16 * most
     for batch in batches(partition, device, row_bytes, min(BATCH_BYTES, limit)):
-        problem = _Problem(gradients, batch, validation, lam, stop_at)
+        problem = _Problem(gradients, batch, held, lam, stop_at)
         chosen = torch.zeros_like(problem.closed) if mask is None else batch.take(mask)
         run = _fitting(problem, int((batch.budgets + chosen.sum(1)).max()), limit)
         run.take(chosen)
@@ -112,7 +113,7 @@ class _Problem:
         self,
         gradients: LastLayerGradients,
         batch: Batch,
-        validation: tuple[LastLayerGradients, Tensor] | None,
+        validation: tuple[LastLayerGradients, ValidationRows] | None,
         lam: float,
         stop_at: float | None,
     ) -> None:
@@ -121,16 +122,14 @@ class _Problem:
         sizes = batch.sizes.unsqueeze(1)
         norms = squared_norms(self.delta) * (1 + squared_norms(self.h))
         if validation is None:
-            part = self.delta.double() / sizes.unsqueeze(2)
-            self.target = (Couplings(self.h, self.h).apply(part) * self.delta).sum(2)
+            self.target = Couplings(self.h, self.h).against(self.delta, self.delta) / sizes
             self.energy = (self.target / sizes).sum(1)
         else:
-            rows = validation_rows(validation[1], batch.sets)
-            given = validation[0].to(gradients.device)
-            h, counts = taken_rows(given.h, rows), (rows >= 0).sum(1).to(gradients.device)
-            part = taken_rows(given.delta, rows).double() / counts.view(-1, 1, 1)
-            self.target = (Couplings(self.h, h).apply(part) * self.delta).sum(2)
-            self.energy = (Couplings(h, h).apply(part) * part).sum((1, 2))
+            given, rows = validation[0].to(gradients.device), validation[1].of(batch.sets)
+            h, delta = taken_rows(given.h, rows), taken_rows(given.delta, rows)
+            counts = (rows >= 0).sum(1, keepdim=True).to(gradients.device)
+            self.target = Couplings(self.h, h).against(delta, self.delta) / counts
+            self.energy = (Couplings(h, h).against(delta, delta) / counts.square()).sum(1)
         self.energy.clamp_(min=0)
         scale = (self.energy * norms.amax(1)).sqrt()
         enough = self.energy * (1 - stop_at) if stop_at is not None else torch.full_like(scale, torch.inf)
@@ -286,8 +285,9 @@ class _Streamed(_Tabled):
         state.run(problem.unlimited(), self.before.new_tensor([new.stop]))
         active = state.weights[0] > 0
         w, which = state.weights[:, active], state.picks[0, active]
-        sums = Couplings(problem.h, state.h[:, which]).apply(state.delta[:, which] * w.unsqueeze(2))
-        self._correlations = problem.target - (sums * problem.delta).sum(2)
+        weighted = state.delta[:, which] * w.unsqueeze(2)
+        sums = Couplings(problem.h, state.h[:, which]).against(weighted, problem.delta)
+        self._correlations = problem.target - sums
 
 
 def _fitting(problem: _Problem, capacity: int, limit: int) -> _Tabled:

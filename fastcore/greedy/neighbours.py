@@ -52,7 +52,10 @@ class _Search:
         self.keys = min(n, KEYS)
         self.queries = min(QUERIES, tile_rows(self.x.device, 4 * sets * self.keys, _TILE_BYTES, n))
         # Far from the origin products cancel, so all rows are seen from the middle of their set.
-        self.centre = (self.x.sum(1, dtype=torch.float64) / batch.sizes.unsqueeze(1)).float().unsqueeze(1)
+        total = torch.zeros(sets, 1, width, dtype=torch.float64, device=self.x.device)
+        for part in tiles(n, 8 * sets * width, _TILE_BYTES, self.x.device):
+            total += self.x[:, part].double().sum(1, keepdim=True)
+        self.centre: Tensor = (total / batch.sizes.view(-1, 1, 1)).float()
         self.norms = torch.empty(sets, n, dtype=torch.float64, device=self.x.device)
         for part in tiles(n, 8 * sets * width, _TILE_BYTES, self.x.device):
             self.norms[:, part] = self._centred(self.x[:, part], torch.float64).square().sum(2)
@@ -141,7 +144,7 @@ class _Search:
         for some, at in zip(queries.split(step, 1), candidates.split(step, 1)):
             at = at.sort(2).values
             x = pick(self.x, at.flatten(1)).view(*at.shape, width).double()
-            squared = (x - pick(self.x, some).double().unsqueeze(2)).square_().sum(3)
+            squared = x.sub_(pick(self.x, some).double().unsqueeze(2)).square_().sum(3)
             squared.masked_fill_(at < 0, torch.inf)
             edge = squared.kthvalue(self.count, dim=2, keepdim=True).values
             tied = ((squared - edge).abs() <= TIE * edge) & (edge < torch.inf)

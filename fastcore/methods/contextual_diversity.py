@@ -16,7 +16,7 @@ from fastcore.registry import Context, method
     "contextual_diversity",
     needs=("probabilities",),
     sharded=("probabilities",),
-    cost="2 n·k·C in float64, in about twenty passes over the probabilities",
+    cost="2 n·k·C, in about twenty passes over the probabilities",
     paper='Agarwal et al., "Contextual diversity for active learning", 2020',
 )
 def contextual_diversity(
@@ -41,8 +41,9 @@ def contextual_diversity(
     such bound, and one-hot rows turn its distances into NaN. Two rows with D below 1e-12 coincide.
 
     ``start`` is "random", "mean" (the row nearest to the mean of the probabilities) or a row number; it does not
-    matter when rows are preselected. ``stop_at`` is the distance at which to stop: every row is then that near
-    to a pick. Memory: some 60 bytes a row, the probabilities of the picks, and tiles of some tens of MB.
+    matter when rows are preselected, by number or as probabilities of rows outside the data. ``stop_at`` is the
+    distance at which to stop: every row is then that near to a pick. Memory: some 60 bytes a row, the
+    probabilities of the picks, and tiles of some tens of MB.
     """
     view = probabilities if isinstance(probabilities, ShardedView) else Divergence(probabilities)
     return traverse(view, partition, start, stop_at, context)

@@ -18,7 +18,10 @@ from fastcore.signals.extract import compute
 
 
 def preselected_of(preselected: Any, source: Source, sets: int) -> Any:
-    """Row numbers (p,) int64, outside features (p, d) float32 or gradients, or None when there are none."""
+    """Row numbers (p,) int64, rows outside the data of the kind that is compared, or None when there are none.
+
+    Outside rows are features (p, d) float32, probabilities (p, C) or gradients.
+    """
     if preselected is None or (hasattr(preselected, "__len__") and len(preselected) == 0):
         return None
     gradients = isinstance(preselected, LastLayerGradients)
@@ -27,20 +30,21 @@ def preselected_of(preselected: Any, source: Source, sets: int) -> Any:
         if given.ndim != 2:
             return inputs.as_rows(given, source.n, "preselected")
     name, needs = source.method.name, source.method.needs
-    if needs and "similarity" not in needs:
+    # A score looks at one row at a time; a greedy choice by probabilities compares them.
+    probabilities = needs == ("probabilities",) and source.method.order == "greedy"
+    kind = "probabilities" if probabilities else "features"
+    if needs and "similarity" not in needs and not probabilities:
         raise ValueError(f"preselected must be row numbers for {name}, got outside rows: it compares no rows")
     if source.metric == "precomputed":
         raise ValueError("preselected must be row numbers when metric='precomputed', got a 2-D array")
     if sets > 1:
         raise ValueError(
-            f"preselected features need one ground set, got {sets} classes: use row numbers or balance=False"
+            f"preselected {kind} need one ground set, got {sets} classes: use row numbers or balance=False"
         )
-    table = source.table()
+    table = source.meet("probabilities", None, {}) if probabilities else source.table()
     if gradients != isinstance(table, LastLayerGradients):
-        kinds = ("features", "LastLayerGradients")
-        raise TypeError(
-            f"preselected must be row numbers or {kinds[not gradients]} like data, got {kinds[gradients]}"
-        )
+        wanted, got = (kind, "LastLayerGradients") if gradients else ("LastLayerGradients", kind)
+        raise TypeError(f"preselected must be row numbers or {wanted} like data, got {got}")
     if gradients:
         if (preselected.classes, preselected.width) != (table.classes, table.width):
             raise ValueError(
@@ -48,10 +52,11 @@ def preselected_of(preselected: Any, source: Source, sets: int) -> Any:
                 f"got {preselected.classes} and {preselected.width}"
             )
         return preselected.to(table.device)
-    outside = inputs.as_features(given, table.device, "preselected")
+    read = inputs.as_probabilities if probabilities else inputs.as_features
+    outside = read(given, table.device, "preselected")
     if outside.shape[1] != table.shape[1]:
         raise ValueError(
-            f"preselected features must have {table.shape[1]} columns like data, got {outside.shape[1]}"
+            f"preselected {kind} must have {table.shape[1]} columns like data, got {outside.shape[1]}"
         )
     return outside
 

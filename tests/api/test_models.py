@@ -206,7 +206,28 @@ def test_a_record_of_training_feeds_forgetting_and_el2n():
         ("entropy", {"data": P, "metric": "cosine"}, "entropy compares no rows"),
         ("entropy", {"data": P, "keep": "best"}, "keep must be one of 'hard', 'easy', 'middle'"),
         ("entropy", {"data": P, "preselected": X}, "preselected must be row numbers for entropy"),
+        (
+            "cal",
+            {"data": Signals(embeddings=X, logits=Z), "preselected": X},
+            "preselected must be row numbers for cal",
+        ),
         ("k_center", {"data": X, "preselected": GRADIENTS}, "preselected must be row numbers or features"),
+        (
+            "contextual_diversity",
+            {"data": P, "preselected": GRADIENTS},
+            "preselected must be row numbers or probabilities like data, got LastLayerGradients",
+        ),
+        (
+            "contextual_diversity",
+            {"data": P, "preselected": P[:, :2] / P[:, :2].sum(1, keepdim=True)},
+            "preselected probabilities must have 4 columns like data, got 2",
+        ),
+        ("contextual_diversity", {"data": P, "preselected": 2 * P}, "preselected must hold probabilities"),
+        (
+            "contextual_diversity",
+            {"data": P, "labels": Y, "preselected": P},
+            "preselected probabilities need one ground set",
+        ),
         (
             "craig",
             {"data": GRADIENTS, "preselected": X},

@@ -14,7 +14,15 @@ from fastcore.budget import Partition
 from fastcore.greedy.neighbours import nearest_neighbours
 from fastcore.registry import Context, get_method
 from fastcore.signals.dynamics import Dynamics
-from tests.score_oracle import cal_scores, groups_of, neighbours, ordered, softmax, symmetric_divergences
+from tests.score_oracle import (
+    Diversity,
+    cal_scores,
+    groups_of,
+    neighbours,
+    ordered,
+    softmax,
+    symmetric_divergences,
+)
 
 UNCERTAINTY = {
     "least_confidence": lambda p: 1 - p.max(),
@@ -157,6 +165,18 @@ def test_el2n_and_grand_from_signals():
 # ---- mistakes of published code ------------------------------------------------------------------
 
 
+def test_probabilities_are_checked_a_tile_at_a_time(monkeypatch):
+    monkeypatch.setattr("fastcore.inputs._TILE", 8)
+    p = np.full((7, 4), 0.25, np.float32)
+    assert len(fastcore.select("entropy", p, 7)) == 7
+    for row in range(7):
+        for bad in ([0.25, 0.25, 0.25, 0.26], [1.5, -0.5, 0, 0], [0.5, 0.75, -0.25, 0]):
+            given = p.copy()
+            given[row] = bad
+            with pytest.raises(ValueError, match=f"data must hold probabilities, .* at row {row}: "):
+                fastcore.select("entropy", given, 2)
+
+
 def test_least_confidence_is_of_probabilities_and_not_of_logits():
     """The row with the smallest largest logit is the surer one here."""
     z = np.array([[4.0, 4.0, 4.0], [2.0, -9.0, -9.0]], np.float32)
@@ -288,6 +308,25 @@ def test_what_the_registry_says(method):
     assert (entry.order, entry.hard) == ("score", "high")
     assert entry.options["keep"] == "hard" and entry.options["ties"] == "random"
     assert entry.metrics == () and entry.cost and entry.paper and entry.summary.endswith(".")
+
+
+@pytest.mark.parametrize("kind", ["float32", "float64", "Signals"])
+def test_contextual_diversity_goes_on_from_rows_outside(kind):
+    """Every pick is the farthest from all rows outside the data and all picks before it."""
+    z = logits(4, 150)
+    p = softmax(z.astype(np.float64))
+    p = p if kind == "float64" else p.astype(np.float32)
+    outside, inside = p[:40], p[40:]
+    data = Signals(logits=z[40:]) if kind == "Signals" else inside
+    made = select("contextual_diversity", data, 30, preselected=outside)
+    assert made.info["preselected"] == 40
+    problem = Diversity(inside.astype(np.float64), external=outside.astype(np.float64))
+    for row, gain in zip(made.indices.tolist(), made.gains.tolist(), strict=True):
+        values = problem.raw_values()
+        assert gain == pytest.approx(values[row], rel=1e-6) and values[row] >= values.max() * (1 - 1e-6)
+        problem.fold(row)
+    whole = select("contextual_diversity", p, 110, preselected=np.arange(40))
+    assert [row - 40 for row in whole.indices[:30]] == made.indices.tolist()
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 import zlib
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from fastcore.budget import Partition
 from fastcore.greedy.facility_location import facility_location
@@ -194,3 +196,38 @@ def check_gains(got: Any, expected: Any, label: str, size: float) -> None:
     error = np.abs(got - expected) - (1e-7 * np.abs(expected) + 1e-9 * np.abs(expected).max() + 1e-12 * size)
     worst = int(error.argmax())
     assert error[worst] <= 0, f"{label}: gain {worst} is {got[worst]!r}, expected {expected[worst]!r}"
+
+
+class Watch(TorchDispatchMode):
+    """Records what torch is asked for in a block: how many calls, the largest result, and waits for the device.
+
+    Attributes:
+        calls: the number of calls.
+        largest: bytes of the largest tensor that was made.
+        waits: calls that would make the host wait for a GPU: a number read, or rows taken by a mask.
+        sorts: shapes that were sorted.
+        numbers: how many numbers each operation made, by its name, such as "log".
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls, self.largest, self.waits = 0, 0, 0
+        self.sorts: list[tuple[int, ...]] = []
+        self.numbers: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = function(*args, **(kwargs or {}))
+        name = str(function)
+        self.calls += 1
+        masks = [a for arg in args for a in (arg if isinstance(arg, list | tuple) else [arg])]
+        by_mask = any(torch.is_tensor(a) and a.dtype == torch.bool for a in masks)
+        reads = "_local_scalar_dense" in name or "nonzero" in name
+        self.waits += reads or ("index" in name and by_mask)
+        if "sort" in name:
+            self.sorts.append(tuple(args[0].shape))
+        for tensor in out if isinstance(out, tuple | list) else [out]:
+            if torch.is_tensor(tensor):
+                self.numbers[name.split(".")[1]] += tensor.numel()
+            if torch.is_tensor(tensor) and "view" not in name and "expand" not in name:
+                self.largest = max(self.largest, tensor.numel() * tensor.element_size())
+        return out

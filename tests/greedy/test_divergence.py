@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from fastcore import divergence as divergences
 from fastcore.budget import Partition
 from fastcore.divergence import Divergence, mean_divergence, symmetric_divergence, with_logs
 from fastcore.greedy import farthest_first as engine
@@ -16,8 +17,8 @@ from fastcore.greedy.pairwise import ProductDistances
 from fastcore.similarity import FeatureSimilarity, GradientSimilarity
 from tests import oracle
 from tests.greedy.judge import Judgement
-from tests.greedy.support import check_gains, gains_of, rows_of, run
-from tests.score_oracle import Diversity, divergence, groups_of, softmax, symmetric_divergences
+from tests.greedy.support import Watch, check_gains, gains_of, rows_of, run
+from tests.score_oracle import Diversity, cal_scores, divergence, groups_of, softmax, symmetric_divergences
 
 
 def probabilities(seed: int, n: int = 300, classes: int = 10, scale: float = 3.0) -> np.ndarray:
@@ -191,6 +192,34 @@ def test_mean_divergence_is_directed():
     assert got.tolist() == pytest.approx(
         [divergence(rows[1], rows[0]), (divergence(rows[0], rows[1]) + divergence(rows[2], rows[1])) / 2, 0]
     )
+
+
+@pytest.mark.parametrize("tile", [None, 100])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_mean_divergence_of_every_family(family, tile, monkeypatch):
+    """Rows, copies of rows and rows with few neighbours; by whichever sum, the same to rounding."""
+    if tile is not None:
+        monkeypatch.setattr(divergences, "_TILE_BYTES", tile)
+    rng = rng_of(family)
+    p = FAMILIES[family](rng)[:60]
+    nearest = rng.integers(-1, len(p), (len(p), 5))
+    nearest = -np.sort(-nearest, 1)
+    nearest[5:9] = np.arange(5, 9)[:, None]  # of itself alone
+    nearest[9] = -1
+    got = mean_divergence(torch.from_numpy(p), torch.from_numpy(nearest)).numpy()
+    assert (got[5:10] == 0).all()
+    # Sums of p (log p - log q) round by their terms, which are larger than their sum where rows are alike.
+    spread = np.abs(np.log(np.maximum(p, 1e-12))).max() + 1
+    np.testing.assert_allclose(got, cal_scores(p, nearest), rtol=1e-11, atol=1e-15 * spread)
+
+
+def test_mean_divergence_takes_a_logarithm_of_every_row_and_not_of_every_neighbour():
+    p, nearest = torch.from_numpy(probabilities(8, 200, 30)), torch.randint(0, 200, (200, 10))
+    nearest[:50] = torch.arange(50).unsqueeze(1)  # 0, which the difference of two large sums would miss
+    with Watch() as watch:
+        got = mean_divergence(p, nearest)
+    assert (got[:50] == 0).all() and (got[50:] > 0).all()
+    assert watch.numbers["log"] <= (2 * 200 + 50 * 11 + 10) * 30 < 200 * 10 * 30
 
 
 # ---- rows with products --------------------------------------------------------------------------

@@ -12,13 +12,14 @@ from torch.nn.functional import cross_entropy
 
 from fastcore.budget import Partition
 from fastcore.gradients import LastLayerGradients
-from fastcore.greedy import couplings
+from fastcore.greedy import batches, couplings
+from fastcore.greedy.couplings import Couplings
 from fastcore.greedy.gradient_ascent import gradient_ascent, held_out
 from fastcore.greedy.picks import Picks
 from fastcore.methods.glister import glister
 from fastcore.ops import use_backend
 from fastcore.registry import Context, Validation
-from tests.greedy.support import gains_of, rows_of
+from tests.greedy.support import Watch, gains_of, rows_of
 from tests.ops.backends import CUDA, require
 
 CLASSES, WIDTH = 4, 6
@@ -197,6 +198,62 @@ def test_a_class_without_validation_rows() -> None:
     partition = Partition.by_label(world.y, 12)
     with pytest.raises(ValueError, match=r"validation must have rows of every class .* none of class 2"):
         run(world, 12, partition=partition, groups=world.val_y.masked_fill(world.val_y == 2, 0))
+
+
+# ---- what it costs ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("small_tiles", [False, True])
+@pytest.mark.parametrize(
+    ("form", "n", "m", "classes"), [("table", 9, 4, 3), ("parts", 6, 5, 40), ("totals", 60, 50, 3)]
+)
+def test_couplings(form: str, n: int, m: int, classes: int, small_tiles: bool, monkeypatch: Any) -> None:
+    """Each of the ways to multiply, in float64: the table, its rows made on the way, and the sums over y."""
+    if small_tiles:
+        monkeypatch.setattr(couplings, "TILE_BYTES", 500)
+    rng = torch.Generator().manual_seed(n)
+    width = 20 if form == "table" else 8
+    h, y = (torch.randn(3, rows, width, generator=rng) for rows in (n, m))
+    delta, e = (torch.randn(3, rows, classes, generator=rng) for rows in (n, m))
+    operator = Couplings(h, y).keep() if form == "table" else Couplings(h, y)
+    assert (operator._table is not None) == (form == "table")
+    assert operator._in_parts(classes) == (form != "totals")
+    expected = (1 + h.double() @ y.double().mT) @ e.double()
+    close = {"rtol": 1e-12, "atol": 1e-12}
+    torch.testing.assert_close(operator.apply(e), expected, **close)
+    torch.testing.assert_close(operator.apply(e.double()), expected, **close)
+    torch.testing.assert_close(operator.against(e, delta), (expected * delta).sum(2), **close)
+
+
+@pytest.mark.parametrize("refresh", [1, 5])
+def test_nothing_waits_for_a_device_between_the_picks(refresh: int) -> None:
+    world, waits = World(14, 120, 30), []
+    for k in (5, 60):
+        partition = Partition.by_label(world.y, k)
+        with use_backend("reference"), Watch() as watch:
+            run(world, k, partition=partition, groups=world.val_y, refresh=refresh)
+        waits.append(watch.waits)
+    assert waits[0] == waits[1] > 0
+
+
+def test_validation_rows_are_sorted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches.batches, "__defaults__", (1,))  # one class a batch
+    world = World(15, 60, 37)
+    with use_backend("reference"), Watch() as watch:
+        run(world, 12, partition=Partition.by_label(world.y, 12), groups=world.val_y)
+    assert watch.sorts.count((37,)) == 1
+
+
+@pytest.mark.parametrize("m", [4, 20, 4000])
+def test_no_float64_numbers_of_all_rows_and_classes(m: int) -> None:
+    n, classes = 8000, 300
+    rng = torch.Generator().manual_seed(1)
+    delta, h = torch.randn(n + m, classes, generator=rng), torch.randn(n + m, 6, generator=rng)
+    rows = LastLayerGradients(delta, h)
+    with use_backend(require("cpu")), Watch() as watch:
+        validation = rows[n:], torch.zeros(m, dtype=torch.int64)
+        gradient_ascent(rows[:n], Partition.whole(n, 2), validation, refresh=2)
+    assert watch.largest < 11 << 20 < 8 * n * classes
 
 
 # ---- the method -------------------------------------------------------------------------------------------
