@@ -199,7 +199,7 @@ def test_mean_divergence_is_directed():
 def test_mean_divergence_of_every_family(family, tile, monkeypatch):
     """Rows, copies of rows and rows with few neighbours; by whichever sum, the same to rounding."""
     if tile is not None:
-        monkeypatch.setattr(divergences, "_TILE_BYTES", tile)
+        monkeypatch.setattr(divergences, "TILE_BYTES", tile)
     rng = rng_of(family)
     p = FAMILIES[family](rng)[:60]
     nearest = rng.integers(-1, len(p), (len(p), 5))
