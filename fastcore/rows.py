@@ -87,10 +87,10 @@ class Streamed:
         """Two buffers on either side. While the device works on one, the host fills the other."""
         width, device = self.shape[2], self.device
         work, copying = torch.cuda.current_stream(device), torch.cuda.Stream(device)
-        here = [torch.empty(step, width, pin_memory=True) for _ in range(2)]
+        pinned = self.numbers is None and self.rows.table.is_pinned() and self.rows.table.dtype == self.dtype
+        here = [torch.empty(0 if pinned else step, width, pin_memory=not pinned) for _ in range(2)]
         there = [torch.empty(step, width, device=device) for _ in range(2)]
         copied, read = ([torch.cuda.Event() for _ in range(2)] for _ in range(2))
-        pinned = self.numbers is None and self.rows.table.is_pinned() and self.rows.table.dtype == self.dtype
 
         def fetch(i: int) -> None:
             b, count = i % 2, parts[i].stop - parts[i].start

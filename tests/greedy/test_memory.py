@@ -101,6 +101,7 @@ def test_picks_that_were_made_are_not_made_again(method: str, metric: str) -> No
         ("graph_cut", {"metric": "rbf"}),
         ("log_det", {}),
         ("cal", {}),
+        ("gradmatch", {}),
         ("uniform", {"weights": "cluster"}),
         ("facility_location", {"optimizer": "stochastic"}),
     ],
@@ -112,6 +113,8 @@ def test_select_where_memory_runs_out(method: str, options: dict[str, Any]) -> N
     if method == "cal":
         logits = blobs(6, 80, 3)
         data = fastcore.Signals(embeddings=features, logits=logits)
+    if method == "gradmatch":
+        data = LastLayerGradients(features, blobs(6, 80, 3))
     run = lambda: fastcore.select(method, data, 10, labels=labels, progress=False, **options)  # noqa: E731
     with Shortage() as clean:
         expected = run()

@@ -226,8 +226,11 @@ class FakeEvent:
             self.stream.run(self.count)
 
 
+@pytest.mark.parametrize("pinned", [False, True])
 @pytest.mark.parametrize("numbers", [None, torch.arange(0, 100, 3)])
-def test_the_protocol_of_the_copies(numbers: torch.Tensor | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_protocol_of_the_copies(
+    numbers: torch.Tensor | None, pinned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """No buffer is written while it is read, on either side, however late the device does its work."""
     lazy = Lazy()
     copying = FakeStream(lazy)
@@ -240,6 +243,7 @@ def test_the_protocol_of_the_copies(numbers: torch.Tensor | None, monkeypatch: p
         lazy.here = lazy.work
 
     monkeypatch.setattr(torch, "empty", lambda *a, pin_memory=False, device=None: empty(*a))
+    monkeypatch.setattr(torch.Tensor, "is_pinned", lambda self: pinned)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: lazy.work)
     monkeypatch.setattr(torch.cuda, "Stream", lambda device: copying)
     monkeypatch.setattr(torch.cuda, "Event", FakeEvent)
