@@ -87,7 +87,8 @@ def select(
         backend: "auto", "reference" (plain torch), "cpu" or "cuda" (native kernels); by default
             $FASTCORE_BACKEND, or "auto". The picks are the same.
         memory: bytes that may be used beside the data: tables take at most all of them, copies of the rows of
-            classes half, tiles a quarter. By default what is free. The picks are the same.
+            classes half, tiles a quarter, and some tens of MB in any case. By default what is free. The picks are
+            the same.
         progress: True for a bar, False for none, None for one when the work is long, on a terminal.
         group: "world" or a ``torch.distributed`` process group, when each of several processes holds some of the
             rows: all of them call ``select`` with their own rows (and labels) and get the same Selection, that of

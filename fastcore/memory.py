@@ -83,9 +83,9 @@ class Plan:
                 # Facility location has the rows twice, beside its block.
                 shares = Shares(free, min(LARGEST_TILE, free // 16), free // 8, free // 3, 2 * free // 5)
             if self.limit is not None:
-                shares.tile = max(SMALLEST, min(shares.tile, self.limit // 4))
-                shares.batch = max(SMALLEST, min(shares.batch, self.limit // 2))
-                shares.block = max(SMALLEST, min(shares.block, self.limit))
+                shares.tile = max(TILE_BYTES, min(shares.tile, self.limit // 4))
+                shares.batch = max(2 * TILE_BYTES, min(shares.batch, self.limit // 2))
+                shares.block = max(2 * TILE_BYTES, min(shares.block, self.limit))
             for kind, size in (_sizes.get() or {}).items():
                 setattr(shares, kind, size)
             self.shares[device] = shares

@@ -137,9 +137,9 @@ class Ranks:
     def one_record(self, info: dict[str, Any]) -> dict[str, Any]:
         """The record of a selection, the same on all ranks: that of rank 0, the longest time, the highest peak."""
         costs = ("seconds", "peak_bytes")
-        every = self.exchange([info[name] for name in costs] + [info["device"]])
+        every = self.exchange([info[name] for name in costs] + [info["device"], info["memory"]])
         highest = {name: max(each[at] for each in every) for at, name in enumerate(costs)}
-        return info | highest | {"device": every[0][2], "ranks": self.size}
+        return info | highest | {"device": every[0][2], "memory": every[0][3], "ranks": self.size}
 
     def gather(self, values: Tensor) -> Tensor:
         """(ranks, ...) values of every rank, which have one shape."""

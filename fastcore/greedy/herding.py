@@ -89,7 +89,7 @@ def herding(
             progress.update(retried(choose_some))
         out.add(batch, made)
 
-    in_batches(pick_all, partition, view.device, 4 * view.features.shape[1], progress)
+    in_batches(pick_all, partition, view.device, 5 * view.features.shape[1], progress)
     return out.picks()
 
 

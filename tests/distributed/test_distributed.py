@@ -233,24 +233,28 @@ def test_a_rank_that_dies_is_an_error_on_the_others(tmp_path):
 
 
 WORLD = """
+import os
 import numpy as np
 import torch.distributed as dist
 import fastcore
 
-rank = int(__import__("os").environ["RANK"])
+def say(*words):  # in one piece: the ranks share the pipe
+    os.write(1, (" ".join(map(str, words)) + "\\n").encode())
+
+rank = int(os.environ["RANK"])
 rows = np.random.default_rng(0).standard_normal((100, 4)).astype(np.float32)
 mine = rows[:30] if rank == 0 else rows[30:]
 chosen = fastcore.select("k_center", mine, 10, group="world", fraction=None)
 alone = fastcore.select("k_center", rows, 10)
-print(chosen.indices.tolist() == alone.indices.tolist(), dist.get_backend(), chosen.info["ranks"])
+say(chosen.indices.tolist() == alone.indices.tolist(), dist.get_backend(), chosen.info["ranks"])
 half = dist.new_group([1])
 if rank == 1:
-    print(fastcore.select("k_center", rows, 10, group=half).indices.tolist() == alone.indices.tolist())
+    say(fastcore.select("k_center", rows, 10, group=half).indices.tolist() == alone.indices.tolist())
 else:
     try:
         fastcore.select("k_center", rows, 10, group=half)
     except TypeError as error:
-        print(error)
+        say(error)
 """
 
 

@@ -183,12 +183,16 @@ def test_which_errors_are_repeated(text: str, expected: bool) -> None:
 def test_the_limit_of_the_user() -> None:
     features = blobs(5, 400, 6)
     free = fastcore.select("facility_location", features, 10, progress=False)
-    tight = fastcore.select("facility_location", features, 10, memory=400_000, progress=False)
-    assert tight.indices.tolist() == free.indices.tolist()
+    tight = fastcore.select("facility_location", features, 10, memory=50_000_000, progress=False)
+    least = fastcore.select("facility_location", features, 10, memory=1, progress=False)
+    assert tight.indices.tolist() == free.indices.tolist() == least.indices.tolist()
     assert free.info["memory"]["limit"] is None and free.info["memory"]["free"] > 0
     assert free.info["memory"]["tile"] == memory.TILE_BYTES
-    assert tight.info["memory"]["limit"] == 400_000
-    assert tight.info["memory"]["tile"] == 100_000 and tight.info["memory"]["batch"] == 200_000
+    assert tight.info["memory"]["limit"] == 50_000_000
+    assert tight.info["memory"]["tile"] == memory.TILE_BYTES and tight.info["memory"]["batch"] == 25_000_000
+    # A few tiles are needed whatever is allowed: smaller ones would take minutes.
+    assert least.info["memory"]["tile"] == memory.TILE_BYTES
+    assert least.info["memory"]["batch"] == 2 * memory.TILE_BYTES
 
 
 def test_a_thread_has_a_plan_of_its_own() -> None:
