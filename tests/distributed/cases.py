@@ -146,7 +146,7 @@ def _cases() -> dict[str, Case]:
         add("k_center", data, 60, {"start": "mean"}, "even")
         for metric in ("cosine", "dot"):
             add("graph_cut", data, 30, {"metric": metric}, "even", small_blocks=True)
-            add("facility_location", data, 12, {"metric": metric}, "even", small_blocks=True)
+            add("facility_location", data, 5, {"metric": metric}, "even", small_blocks=True)
     add("k_center", "random", 300, {}, "even", small_blocks=True)
     add("graph_cut", "line", 60, {"metric": "dot", "lam": 2.0}, "even", small_blocks=True)
     for metric in ("euclidean", "cosine"):
@@ -170,7 +170,7 @@ def _cases() -> dict[str, Case]:
             add(method, "random", 30, {"metric": metric, "preselected": [3, 899, 450]})
             add(method, "random", 30, {"metric": metric, "preselected": "outside"}, "empty")
             add(method, "positive", 30, {"metric": metric, "weights": "cluster"})
-        add("facility_location", "positive", 400, {"metric": metric, "stop_at": 0.999})
+        add("facility_location", "positive", 400, {"metric": metric, "stop_at": 0.95})
         add("facility_location", "ties", 400, {"metric": metric, "stop_at": 0.6})
     for metric in ("euclidean", "cosine", "dot", "rbf"):
         for method in ("graph_cut", "facility_location", "log_det"):
@@ -178,7 +178,7 @@ def _cases() -> dict[str, Case]:
         add("graph_cut", "small", 12, {"metric": metric, "optimizer": "naive"}, balanced=True)
     for metric in ("euclidean", "rbf"):
         for method in ("graph_cut", "facility_location"):
-            add(method, "ties", 12, {"metric": metric}, "even", small_blocks=True)
+            add(method, "ties", 5, {"metric": metric}, "even", small_blocks=True)
             add(method, "random", 40, {"metric": metric, "preselected": [3, 899, 450]})
             add(method, "random", 40, {"metric": metric, "preselected": "outside"}, "empty")
         add("facility_location", "random", 300, {"metric": metric, "stop_at": 0.9}, "empty")

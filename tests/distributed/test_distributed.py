@@ -22,7 +22,7 @@ from tests.distributed.cases import CASES, Case
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
-SECONDS = 240
+SECONDS = 480
 
 
 RUNS = [(2, name) for name in CASES] + [(3, name) for name in list(CASES)[::3]]
