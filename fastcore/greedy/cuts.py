@@ -30,6 +30,9 @@ from fastcore.similarity import (
 
 BLOCK = 384
 PICKS_A_PASS = 250
+SUMS_BYTES = 64 << 20
+"""What the sums after every pick of a pass may take: passes over wide rows are shorter."""
+
 FLOOR = 1e-14
 ROUNDING = 1e-14  # of squared lengths, relative
 
@@ -97,7 +100,8 @@ class LinearCut(Cut):
         """The next picks (G, P) and their gains: see Cut."""
         values = self._values().masked_fill_(fixed, -torch.inf)
         floor = FLOOR * values.masked_fill(fixed, 0).abs().amax(1)
-        most = min(fixed.shape[1], int(left.max()), block or PICKS_A_PASS)
+        room = max(16, SUMS_BYTES // (8 * self.x.shape[2]))
+        most = min(fixed.shape[1], int(left.max()), block or min(PICKS_A_PASS, room))
         picks, gains, _ = linear_cut(
             self.x,
             None,
