@@ -280,8 +280,9 @@ class GradientCut(Cut):
         self._subtract(similarity - self.sets.shift * len(rows), torch.full_like(self.offset, len(rows)))
 
     def _subtract(self, similarity: Tensor, count: Tensor) -> None:
-        self.gains -= 2 * self.lam * similarity
-        self.offset -= 2 * self.lam * self.sets.shift * count
+        # Both or none, so that it can be repeated.
+        offset = self.offset - 2 * self.lam * self.sets.shift * count
+        self.gains, self.offset = self.gains - 2 * self.lam * similarity, offset
 
     def _coordinates(self, batch: Batch) -> tuple[Tensor, float]:
         """Every scaled row (G, r + 1, n) along some landmark rows, as `linear_cut` takes it, and the error.
