@@ -51,7 +51,7 @@ def facility_location(
     `stop_at` ends a set at that fraction of its full coverage. Where n x n float32 numbers fit into `memory`
     bytes (a third of what is free), similarities are kept: n^2 * d / 2 multiplications and then little more.
     Otherwise they are made in blocks: about 2 to 3 n^2 * d multiplications in all, with memory for the block, one
-    copy of the features and, in what is left of `memory`, at most n / 16 entries for each row of what it still
+    copy of the features and, in half of `memory`, at most n / 16 entries for each row of what it still
     adds to; 4 to 8 n^2 * d without room for those. Rows on the host are read once for each block, in float64.
     Minoux, "Accelerated greedy algorithms for maximizing submodular set functions", 1978.
     """
@@ -73,7 +73,7 @@ def facility_location(
         elif fixed is not None:
             rows.add_mask(batch.take(fixed))
         made = PickList(batch)
-        rows.keep_lists(limit)
+        rows.keep_lists(limit // 2)  # the rest is for blocks and copies
         retried(rows.start)
         target = stop_at * retried(rows.full) if stop_at is not None else None
         if target is not None:

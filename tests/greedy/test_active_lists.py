@@ -13,7 +13,7 @@ from fastcore.greedy.facility_location import facility_location
 from fastcore.similarity import view
 
 ROWS, PICKS = 400, 40
-ROOM = 8 * ROWS * 25  # bytes for the longest lists that are kept
+ROOM = 16 * ROWS * 25  # bytes, half of which hold the longest lists that are kept
 
 
 def data_of(kind: str) -> torch.Tensor | LastLayerGradients:
