@@ -29,23 +29,6 @@ inline double dot(const S* x, const T* y, int64_t width) {
   return lanes[0];
 }
 
-// The same in float: off by at most float_dot_error(width) * |x| |y| + float_dot_underflow(width).
-inline double float_dot(const float* x, const float* y, int64_t width) {
-  float lanes[kLanes] = {};
-  const int64_t whole = width - width % kLanes;
-  for (int64_t k = 0; k < whole; k += kLanes)
-    for (int lane = 0; lane < kLanes; ++lane) lanes[lane] += x[k + lane] * y[k + lane];
-  for (int64_t k = whole; k < width; ++k) lanes[k - whole] += x[k] * y[k];
-  double sum = 0.0;
-  for (int lane = 0; lane < kLanes; ++lane) sum += static_cast<double>(lanes[lane]);
-  return sum;
-}
-
-// A product and width / kLanes additions round by 2^-24 each, and one more for their products.
-inline double float_dot_error(int64_t width) { return static_cast<double>(width / kLanes + 4) / (1 << 24); }
-
-inline double float_dot_underflow(int64_t width) { return static_cast<double>(width) * 1.5e-45; }
-
 // Calls body(set, first row, last row) over all rows of all ground sets, in parallel.
 template <class Body>
 inline void for_row_ranges(int64_t sets, int64_t rows, int64_t width, const Body& body) {

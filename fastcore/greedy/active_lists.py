@@ -19,7 +19,7 @@ WIDE = 4
 class ActiveLists:
     """Lists of the candidates of one set: the rows with similarity > coverage - error, and those similarities.
 
-    Memory: 8 bytes for each of `room` entries of every candidate, taken from the system as lists are filled.
+    Memory: 8 bytes for each of `room` entries of every candidate; a CPU takes it as lists are filled.
 
     Attributes:
         count: (n,) entries of every list, -1 where there is none.
@@ -61,11 +61,14 @@ class ActiveLists:
 
     def keep(self, at: Tensor, similarity: Tensor, coverage: Tensor, error: float) -> None:
         """Keeps the lists of candidates at positions (B,) where they fit, from their similarities (B, n)."""
+        new = ~self.listed(at)
+        if not bool(new.any()):
+            return
         least = (coverage - error).float()
         least = torch.nextafter(least, torch.full_like(least, -torch.inf))
         active = similarity > least
         count = active.sum(1)
-        fits = (count <= self.room) & ~self.listed(at)
+        fits = (count <= self.room) & new
         b, row = (active & fits.unsqueeze(1)).nonzero(as_tuple=True)
         entries = count * fits
         place = torch.arange(len(row), device=row.device) - (entries.cumsum(0) - entries)[b]

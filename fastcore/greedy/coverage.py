@@ -84,8 +84,10 @@ class Coverage:
         """(G, B, n) float32 similarity of the candidates at positions (G, B), -inf where it matters no more."""
         if self.matrix is not None:
             return self.matrix
-        listed = None if self.lists is None else self.lists.listed(at[0])
-        if self.lists is None or listed is None or not bool(listed.any()):
+        if self.lists is None:
+            return self.block(at)
+        listed = self.lists.listed(at[0])
+        if not bool(listed.any()):
             return self.block(at)
         out = self.coverage.new_empty(*at.shape, self.n, dtype=torch.float32)
         self.lists.similarity(at[0], listed, out[0])

@@ -64,12 +64,40 @@ class Cut:
         raise ValueError('preselected: outside features need features, not metric="precomputed"')
 
 
-class LinearCut(Cut):
-    """Gains under an inner product: one product of all rows with (their sum - 2 lambda * sum of the picks).
+class InnerProductCut(Cut):
+    """Gains under an inner product of rows that are seen along a few directions.
 
     cosine is kept without its shift, as cos / 2: under (1 + cos) / 2 every row adds 1/2 to a gain and every
     pick takes lambda, the same for all.
+
+    Attributes:
+        factor, shift: a similarity is shift + factor * <scaled rows>.
+        offset: (G,) what the shift adds to a gain.
+        coordinates, error: of the scaled rows, as `linear_cut` takes them.
     """
+
+    lam: float
+    factor: float
+    shift: float
+    scale: Tensor
+    offset: Tensor
+    coordinates: Tensor
+    error: float
+
+    def _lazily(
+        self, x: Tensor, second: Tensor | None, values: Tensor, left: Tensor, most: int
+    ) -> tuple[Tensor, Tensor]:
+        """At most `most` picks and their gains, from gains (G, n) less the shift, -inf for rows that are out."""
+        floor = FLOOR * values.masked_fill(values == -torch.inf, 0).abs().amax(1)
+        budgets, penalty = left.clamp(max=most), 2 * self.lam * self.factor
+        limits = (budgets, floor, penalty, self.error, most)
+        picks, gains, _ = linear_cut(x, second, self.scale, self.coordinates, values, *limits)
+        steps = torch.arange(most, device=picks.device).double()
+        return picks, gains + (self.offset.unsqueeze(1) - 2 * self.lam * self.shift * steps)
+
+
+class LinearCut(InnerProductCut):
+    """Gains of features: one product of all rows with (their sum - 2 lambda * sum of the picks)."""
 
     def __init__(self, view: FeatureSimilarity, batch: Batch, lam: float) -> None:
         self.lam, self.cosine = lam, view.metric == "cosine"
@@ -99,23 +127,9 @@ class LinearCut(Cut):
     def pick(self, fixed: Tensor, left: Tensor, block: int | None) -> tuple[Tensor, Tensor]:
         """The next picks (G, P) and their gains: see Cut."""
         values = self._values().masked_fill_(fixed, -torch.inf)
-        floor = FLOOR * values.masked_fill(fixed, 0).abs().amax(1)
         room = max(16, SUMS_BYTES // (8 * self.x.shape[2]))
         most = min(fixed.shape[1], int(left.max()), block or min(PICKS_A_PASS, room))
-        picks, gains, _ = linear_cut(
-            self.x,
-            None,
-            self.scale,
-            self.coordinates,
-            values,
-            left.clamp(max=most),
-            floor,
-            2 * self.lam * self.factor,
-            self.error,
-            most,
-        )
-        steps = torch.arange(most, device=picks.device)
-        return picks, gains + (self.offset.unsqueeze(1) - 2 * self.lam * self.shift * steps.double())
+        return self._lazily(self.x, None, values, left, most)
 
     def add(self, positions: Tensor) -> None:
         """Takes the picks at positions (G, P) into account; -1 is none."""

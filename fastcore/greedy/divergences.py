@@ -179,11 +179,11 @@ class DivergenceDistances(PairwiseDistances):
         found = torch.full(rows.shape[:2], torch.inf, dtype=torch.float64, device=x.device)
         if self.dtype == torch.float32:
             # Float64 products with the whole coreset leave few rows to measure against all of it.
-            kept = found, found.clone(), torch.zeros_like(order)
+            kept, own = (found, found.clone(), torch.zeros_like(order)), half_sum(*with_logs(rows))
             for start in range(0, coreset.shape[1], TOGETHER):
                 part = slice(start, start + TOGETHER)
                 some = _Others(coreset[:, part], absent[:, part], torch.float64)
-                kept = some.merge(kept, rows, half_sum(*with_logs(rows)), start)
+                kept = some.merge(kept, rows, own, start)
             found = symmetric_divergence(with_logs(rows), with_logs(pick(coreset, kept[2])))
             still = marked(self._unsure(kept[0], kept[1], torch.float64) & (order >= 0))
             rows = pick(rows, still)

@@ -15,14 +15,13 @@ from torch import Tensor
 from fastcore.gradients import LastLayerGradients
 from fastcore.greedy.batches import Batch, FeatureSets, pick
 from fastcore.greedy.coverage import FLOOR, MATRIX_BYTES, Coverage
-from fastcore.greedy.cuts import BlockCut, Cut, PairwiseCut
+from fastcore.greedy.cuts import BlockCut, InnerProductCut, PairwiseCut
 from fastcore.greedy.directions import evenly_spaced, with_rest
 from fastcore.memory import TILE_BYTES, table_fits, tile_rows, tiles
 from fastcore.numerics import UNIT, product_error
 from fastcore.ops.facility_location_block import SAME, inner_products, similarity_of_products
 from fastcore.ops.factored_project import factored_project, factored_project_reference
 from fastcore.ops.factored_sum import factored_sum, factored_sum_reference
-from fastcore.ops.linear_cut import linear_cut
 from fastcore.similarity import METRICS, GradientSimilarity, Outside
 
 PICKS_A_PASS = 100
@@ -228,8 +227,8 @@ class GradientPairwiseCut(PairwiseCut):
         self.gains = self.sets.sums() - lam * batch.take(view.diagonal())
 
 
-class GradientCut(Cut):
-    """Graph-cut gains under an inner product of gradients, cosine or dot: LinearCut on their factors.
+class GradientCut(InnerProductCut):
+    """Graph-cut gains under an inner product of gradients, cosine or dot, from their factors.
 
     The gains of all rows are kept as numbers, and all picks of a pass are folded in together.
 
@@ -240,30 +239,17 @@ class GradientCut(Cut):
     def __init__(self, view: GradientSimilarity, batch: Batch, lam: float) -> None:
         self.lam, self.view, self.sets = lam, view, GradientSets(view, batch)
         sets = self.sets
+        self.factor, self.shift, self.scale = sets.factor, sets.shift, sets.scale
         self.gains = sets.factor * (sets.totals() * sets.inside) - lam * batch.take(view.diagonal())
         self.offset = sets.shift * sets.sizes
         self.coordinates, self.error = self._coordinates(batch)
 
     def pick(self, fixed: Tensor, left: Tensor, block: int | None) -> tuple[Tensor, Tensor]:
         """The next picks (G, P) and their gains: see Cut."""
-        sets = self.sets
         values = self.gains.masked_fill(fixed, -torch.inf)
-        floor = FLOOR * values.masked_fill(fixed, 0).abs().amax(1)
         most = min(fixed.shape[1], int(left.max()), block or PICKS_A_PASS)
-        picks, gains, _ = linear_cut(
-            sets.factors[0],
-            sets.factors[1],
-            sets.scale,
-            self.coordinates,
-            values,
-            left.clamp(max=most),
-            floor,
-            2 * self.lam * sets.factor,
-            self.error,
-            most,
-        )
-        steps = torch.arange(most, device=picks.device, dtype=torch.float64)
-        return picks, gains + (self.offset.unsqueeze(1) - 2 * self.lam * sets.shift * steps)
+        delta, h = self.sets.factors
+        return self._lazily(delta, h, values, left, most)
 
     def add(self, positions: Tensor) -> None:
         """Takes the picks at positions (G, P) into account; -1 is none."""
@@ -281,7 +267,7 @@ class GradientCut(Cut):
 
     def _subtract(self, similarity: Tensor, count: Tensor) -> None:
         # Both or none, so that it can be repeated.
-        offset = self.offset - 2 * self.lam * self.sets.shift * count
+        offset = self.offset - 2 * self.lam * self.shift * count
         self.gains, self.offset = self.gains - 2 * self.lam * similarity, offset
 
     def _coordinates(self, batch: Batch) -> tuple[Tensor, float]:
@@ -303,9 +289,7 @@ class GradientCut(Cut):
         along -= turn * ((2 / turn.square().sum(1, keepdim=True).clamp(min=1e-300)) * (turn.mT @ along))
         # Of the others, those along which the rows differ most.
         most = min(DIRECTIONS, along.shape[1]) - 1
-        principal = (
-            torch.linalg.eigh(along[:, 1:] @ along[:, 1:].mT).eigenvectors[:, :, -most:] if most else None
-        )
-        if principal is not None:
+        if most > 0:
+            principal = torch.linalg.eigh(along[:, 1:] @ along[:, 1:].mT).eigenvectors[:, :, -most:]
             along = torch.cat([along[:, :1], principal.mT @ along[:, 1:]], 1)
         return with_rest(along, sets.norms * sets.scale.square(), 2 * UNIT)
