@@ -187,9 +187,10 @@ def list_methods() -> list[str]:
 
 def get_method(name: str) -> Method:
     """The method of that name. Raises ValueError, with the closest name there is, when there is none."""
-    _discover()
     if not isinstance(name, str):
         raise TypeError(f"method must be a name, got {type(name).__name__}")
+    if name not in _methods:
+        _discover()
     if name not in _methods:
         close = difflib.get_close_matches(name.lower().replace("-", "_"), _methods, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"the methods are {', '.join(list_methods())}"

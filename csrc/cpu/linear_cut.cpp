@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <memory>
 #include <vector>
 
 #include "cpu/choice.h"
@@ -50,24 +51,16 @@ class PickSums {
                 (a_.width * columns_ <= kSumNumbers &&
                  2 * a_.width * columns_ <= a_.budgets[set] * (a_.width + a_.second_width))),
         numbers_(summed_ ? a_.width * columns_ : 0),
-        sums_(numbers_, 0.0),
-        squared_{0.0} {}
+        sums_(new double[(a_.budgets[set] + 1) * numbers_]),
+        squared_{0.0} {
+    std::fill_n(sums_.get(), numbers_, 0.0);
+  }
 
   double squared_length(int64_t row) const { return scale_[row] * scale_[row] * product(row, row); }
 
   void add(int64_t row) {
     if (summed_) {
-      const size_t before = sums_.size() - numbers_;
-      sums_.resize(sums_.size() + numbers_);
-      const double *old = sums_.data() + before, scale = scale_[row];
-      double* sum = sums_.data() + before + numbers_;
-      for (int64_t k = 0; k < a_.width; ++k) {
-        const double factor = scale * static_cast<double>(x(row)[k]);
-        const double* from = old + k * columns_;
-        double* to = sum + k * columns_;
-        to[0] = from[0] + factor;
-        for (int64_t l = 1; l < columns_; ++l) to[l] = from[l] + factor * static_cast<double>(y(row)[l - 1]);
-      }
+      sum_up(row);
     } else {
       // The newest pick with the sum of those since every time.
       const double own = squared_length(row);
@@ -88,11 +81,11 @@ class PickSums {
       for (int64_t pick : picks_) total += scale_[pick] * product(row, pick);
       return scale_[row] * total;
     }
-    const double* sums = sums_.data() + sums_.size() - numbers_;
+    const double* sums = sum(picks());
     if (second_ == nullptr) return scale_[row] * dot(x(row), sums, a_.width);
     for (int64_t k = 0; k < a_.width; ++k) {
-      const double* sum = sums + k * columns_;
-      total += static_cast<double>(x(row)[k]) * (sum[0] + dot(y(row), sum + 1, a_.second_width));
+      const double* along = sums + k * columns_;
+      total += static_cast<double>(x(row)[k]) * (along[0] + dot(y(row), along + 1, a_.second_width));
     }
     return scale_[row] * total;
   }
@@ -100,7 +93,7 @@ class PickSums {
   // Squared length of the sum of the picks since `time`.
   double moved(int64_t time) const {
     if (!summed_) return squared_[time];
-    return squared_distance(sums_.data() + sums_.size() - numbers_, sums_.data() + time * numbers_, numbers_);
+    return squared_distance(sum(picks()), sum(time), numbers_);
   }
 
   // Starts to read a row that will be needed soon.
@@ -111,7 +104,25 @@ class PickSums {
   }
 
  private:
+  // The sum with one more row.
+  void sum_up(int64_t row) {
+    const double* __restrict from = sum(picks());
+    double* __restrict to = sums_.get() + (picks() + 1) * numbers_;
+    const double scale = scale_[row];
+    const float *delta = x(row), *h = y(row);
+    if (second_ == nullptr) {
+      for (int64_t k = 0; k < a_.width; ++k) to[k] = from[k] + scale * static_cast<double>(delta[k]);
+      return;
+    }
+    for (int64_t k = 0; k < a_.width; ++k, from += columns_, to += columns_) {
+      const double factor = scale * static_cast<double>(delta[k]);
+      to[0] = from[0] + factor;
+      for (int64_t l = 1; l < columns_; ++l) to[l] = from[l] + factor * static_cast<double>(h[l - 1]);
+    }
+  }
+
   int64_t picks() const { return static_cast<int64_t>(picks_.size()); }
+  const double* sum(int64_t time) const { return sums_.get() + time * numbers_; }  // of the first picks
   const float* x(int64_t row) const { return features_ + row * a_.width; }
   const float* y(int64_t row) const { return second_ + row * a_.second_width; }
   double product(int64_t row, int64_t other) const {
@@ -125,9 +136,9 @@ class PickSums {
   const double* scale_;
   const int64_t columns_;
   const bool summed_;
-  const int64_t numbers_;        // of a sum
-  std::vector<double> sums_;     // (picks + 1, numbers)
-  std::vector<double> squared_;  // of the picks since every time, where they are not summed
+  const int64_t numbers_;           // of a sum
+  std::unique_ptr<double[]> sums_;  // (budget + 1, numbers)
+  std::vector<double> squared_;     // of the picks since every time, where they are not summed
   std::vector<int64_t> picks_;
 };
 
@@ -184,6 +195,20 @@ class Drift {
   std::vector<double> first_rests_;  // of the sum of the first picks
   std::vector<Since> since_;         // (picks + 1)
 };
+
+// The position of the largest of some numbers, the first of equal ones; 0 where all are -inf.
+inline size_t largest(const double* values, size_t count) {
+  constexpr size_t kLanes = 8;
+  double lanes[kLanes];
+  std::fill_n(lanes, kLanes, kClosed);
+  size_t i = 0;
+  for (; i + kLanes <= count; i += kLanes)
+    for (size_t lane = 0; lane < kLanes; ++lane)
+      lanes[lane] = values[i + lane] > lanes[lane] ? values[i + lane] : lanes[lane];
+  double most = *std::max_element(lanes, lanes + kLanes);
+  for (; i < count; ++i) most = std::max(most, values[i]);
+  return static_cast<size_t>(std::find(values, values + count, most) - values);
+}
 
 // The rows whose values are not -inf, about in descending order: in buckets of near values.
 std::vector<int64_t> descending(const double* values, int64_t rows) {
@@ -391,15 +416,15 @@ class Greedy {
     const size_t earlier = bounds.size();
     size_t top = earlier;
     while (earlier > 0) {
-      top = static_cast<size_t>(std::max_element(bounds.begin(), bounds.end()) - bounds.begin());
+      top = largest(bounds.data(), earlier);
       if (bounds[top] < now_[chunk] || drift_.settled(measured_[top].time)) break;
       measured_.settle(top, drift_, picks_);
     }
     if (earlier > 0 && bounds[top] >= now_[chunk]) {
       update(top);
     } else if (now_[chunk] > kClosed) {
-      const auto first = bound_.begin() + chunk * kChunk;
-      move(std::max_element(first, first + kChunk) - bound_.begin());
+      const size_t first = chunk * kChunk;
+      move(first + largest(bound_.data() + first, kChunk));
       update(measured_.size() - 1);
     } else {
       return {-1, kClosed};
@@ -444,7 +469,7 @@ class Greedy {
       now_[c] = now(chunks_[c], change);
     }
     while (true) {
-      const size_t c = static_cast<size_t>(std::max_element(now_.begin(), now_.end()) - now_.begin());
+      const size_t c = largest(now_.data(), now_.size());
       if (chunks_[c].time == made) return c;
       bound_rows(c);
       now_[c] = chunks_[c].best;
