@@ -14,6 +14,7 @@ from fastcore.numerics import UNIT, product_error
 from fastcore.ops.coordinates import coordinates
 
 DIRECTIONS = 8
+LANDMARK_DIRECTIONS = 24
 SAMPLE = 256
 """Rows of a set that the directions are fitted to: all rows would say little more."""
 
@@ -50,6 +51,34 @@ def seen_along_principal(
     return with_rest(along, squares, error)
 
 
+def seen_along_landmarks(columns: Tensor, marks: Tensor, squares: Tensor) -> tuple[Tensor, float]:
+    """Coordinates (G, r + 1, n) of rows from their products (G, n, L) with the landmark rows at positions (G, L).
+
+    For rows whose numbers are elsewhere; squares (G, n) are their squared lengths. With B = L^-1 (landmarks), L L'
+    = their Gram matrix plus a little on its diagonal, I - B'B is positive semidefinite. The coordinates are
+    turned so that the first is along the sum of all rows and the others are those along which rows differ most.
+    Returns also the error that `linear_cut` has to allow for. Cost: n L^2 multiplications.
+    """
+    gram = pick(columns, marks)
+    count = gram.shape[1]
+    size = gram.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-300)[:, None, None]
+    eye = torch.eye(count, dtype=torch.float64, device=gram.device).expand_as(gram)
+    root = torch.linalg.cholesky(0.5 * (gram + gram.mT) + 1e-6 * count * size * eye)
+    inverse = torch.linalg.solve_triangular(root, eye, upper=False)
+    # A reflection takes the sum to the first coordinate.
+    total = inverse @ columns.sum(1).unsqueeze(2)
+    turn = total - total.norm(dim=1, keepdim=True) * eye[:, :, :1]
+    share = 2 / turn.square().sum(1, keepdim=True).clamp(min=1e-300)
+    turned = inverse - turn * (share * (turn.mT @ inverse))
+    most = min(LANDMARK_DIRECTIONS, count) - 1
+    if most > 0:
+        others = turned[:, 1:]
+        spread = others @ (columns.mT @ columns) @ others.mT
+        principal = torch.linalg.eigh(0.5 * (spread + spread.mT)).eigenvectors[:, :, -most:]
+        turned = torch.cat([turned[:, :1], principal.mT @ others], 1)
+    return with_rest(turned @ columns.mT, squares, 2 * UNIT)
+
+
 def with_rest(along: Tensor, squares: Tensor, error: float) -> tuple[Tensor, float]:
     """Coordinates (G, r, n) float64 and below them what is left of every row: (G, r + 1, n) float32.
 
@@ -67,6 +96,25 @@ def evenly_spaced(count: int, sizes: Tensor) -> Tensor:
     """(G, count) positions spread evenly over the rows of every set."""
     share = (torch.arange(count, device=sizes.device) + 0.5) / count
     return (share * sizes.unsqueeze(1)).long()
+
+
+def spanning(gram: Tensor, count: int) -> Tensor:
+    """(G, count) of the rows with Gram matrix (G, S, S), chosen one by one so that their span takes in the most.
+
+    Each next row is the one along whose rest, apart from those before it, the rests of all rows have the largest
+    sum of squares. Changes `gram`. Cost: S^2 a row. Farahat, Ghodsi and Kamel, "A novel greedy algorithm for
+    greedy Nystrom approximation", 2011.
+    """
+    own = gram.diagonal(dim1=1, dim2=2)  # which changes with it
+    least = 1e-6 * own.amax(1, keepdim=True).clamp(min=1e-300)
+    sets, chosen = torch.arange(len(gram), device=gram.device), []
+    for _ in range(count):
+        taken = torch.where(own > least, torch.linalg.vector_norm(gram, dim=2).square_().div_(own), -1.0)
+        row = taken.argmax(1)
+        chosen.append(row)
+        column, square = gram[sets, row], torch.maximum(own[sets, row], least[:, 0])
+        gram.baddbmm_(column.unsqueeze(2), (column / square.unsqueeze(1)).unsqueeze(1), alpha=-1)
+    return torch.stack(chosen, 1)
 
 
 def _orthonormal(vectors: Tensor) -> Tensor:

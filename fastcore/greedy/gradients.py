@@ -16,7 +16,7 @@ from fastcore.gradients import LastLayerGradients
 from fastcore.greedy.batches import Batch, FeatureSets, pick
 from fastcore.greedy.coverage import FLOOR, MATRIX_BYTES, Coverage
 from fastcore.greedy.cuts import BlockCut, InnerProductCut, PairwiseCut
-from fastcore.greedy.directions import evenly_spaced, with_rest
+from fastcore.greedy.directions import evenly_spaced, seen_along_landmarks, spanning
 from fastcore.memory import TILE_BYTES, table_fits, tile_rows, tiles
 from fastcore.numerics import UNIT, product_error
 from fastcore.ops.facility_location_block import SAME, inner_products, similarity_of_products
@@ -24,9 +24,9 @@ from fastcore.ops.factored_project import factored_project, factored_project_ref
 from fastcore.ops.factored_sum import factored_sum, factored_sum_reference
 from fastcore.similarity import METRICS, GradientSimilarity, Outside
 
-PICKS_A_PASS = 100
-LANDMARKS = 64
-DIRECTIONS = 24
+PICKS_A_PASS = 170
+SAMPLE = 128  # rows of a set, of which
+LANDMARKS = 32  # show where the others lie
 CACHE_BYTES = 1 << 19
 TRIANGLE = 512  # rows of a matrix that are made together
 
@@ -271,25 +271,10 @@ class GradientCut(InnerProductCut):
         self.gains, self.offset = self.gains - 2 * self.lam * similarity, offset
 
     def _coordinates(self, batch: Batch) -> tuple[Tensor, float]:
-        """Every scaled row (G, r + 1, n) along some landmark rows, as `linear_cut` takes it, and the error.
-
-        With B = L^-1 (landmarks), L L' = their Gram matrix plus a little on its diagonal, I - B'B is positive
-        semidefinite. The coordinates are turned so that the first is along the sum of all rows.
-        """
+        """Every scaled row (G, r + 1, n) along some landmark rows, as `linear_cut` takes it, and the error."""
         sets = self.sets
-        marks = evenly_spaced(min(LANDMARKS, sets.inside.shape[1]), sets.sizes)
+        sample = evenly_spaced(min(SAMPLE, sets.inside.shape[1]), sets.sizes)
+        among = (sets.among(sample) - sets.shift) / sets.factor
+        marks = sample.gather(1, spanning(among, min(LANDMARKS, sample.shape[1])))
         columns = (sets.columns(marks) - sets.shift) / sets.factor * sets.inside.unsqueeze(2)
-        gram = pick(columns, marks)
-        size = gram.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-300)[:, None, None]
-        eye = torch.eye(gram.shape[1], dtype=torch.float64, device=gram.device)
-        root = torch.linalg.cholesky(0.5 * (gram + gram.mT) + 1e-6 * len(eye) * size * eye)
-        along = torch.linalg.solve_triangular(root, columns.mT, upper=False)
-        total = along.sum(2, keepdim=True)
-        turn = total - total.norm(dim=1, keepdim=True) * eye[:, :1]
-        along -= turn * ((2 / turn.square().sum(1, keepdim=True).clamp(min=1e-300)) * (turn.mT @ along))
-        # Of the others, those along which the rows differ most.
-        most = min(DIRECTIONS, along.shape[1]) - 1
-        if most > 0:
-            principal = torch.linalg.eigh(along[:, 1:] @ along[:, 1:].mT).eigenvectors[:, :, -most:]
-            along = torch.cat([along[:, :1], principal.mT @ along[:, 1:]], 1)
-        return with_rest(along, sets.norms * sets.scale.square(), 2 * UNIT)
+        return seen_along_landmarks(columns, marks, sets.norms * sets.scale.square())
