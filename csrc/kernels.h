@@ -272,14 +272,11 @@ struct Asymmetry {
   int64_t sets, rows;
 };
 
-// For every candidate j: gains[j] = sum_i max(0, similarity[j][i] - coverage[i]) and
-// active[j] = number of rows i with similarity[j][i] > coverage[i] - margin.
+// For every candidate j: gains[j] = sum_i max(0, similarity[j][i] - coverage[i]), or a little more than that.
 struct CoverageGains {
   const float* similarity;  // (sets, block, rows)
   const double* coverage;   // (sets, rows); +inf for padding
-  double margin;
-  double* gains;    // (sets, block)
-  int64_t* active;  // (sets, block)
+  double* gains;            // (sets, block)
   int64_t sets, block, rows;
 };
 

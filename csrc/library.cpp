@@ -352,16 +352,16 @@ Tensor matching_pursuit(const Tensor& delta, const Tensor& h, const Tensor& targ
 }
 
 template <class Backend>
-std::tuple<Tensor, Tensor> coverage_gains(const Tensor& similarity, const Tensor& coverage, double margin) {
+Tensor coverage_gains(const Tensor& similarity, const Tensor& coverage) {
   const Call call("coverage_gains", similarity);
   const auto [sets, block, rows] = call.sizes<3>("similarity", similarity);
   CoverageGains args{};
   BIND(similarity, sets, block, rows);
   BIND(coverage, sets, rows);
-  Tensor gains = call.make(args.gains, {sets, block}), active = call.make(args.active, {sets, block});
-  args.margin = margin, args.sets = sets, args.block = block, args.rows = rows;
+  Tensor gains = call.make(args.gains, {sets, block});
+  args.sets = sets, args.block = block, args.rows = rows;
   Backend::run(args, similarity);
-  return {gains, active};
+  return gains;
 }
 
 template <class Backend>
@@ -535,7 +535,7 @@ FASTCORE_LIBRARY(FASTCORE_NAMESPACE, library) {
       "matching_pursuit(Tensor delta, Tensor h, Tensor target, Tensor limits, Tensor budgets, "
       "Tensor(a!) taken, Tensor(b!) correlations, Tensor(c!) columns, Tensor(d!) whitener, "
       "Tensor(e!) picks, Tensor(f!) gains, Tensor(g!) weights, int steps) -> Tensor");
-  library.def("coverage_gains(Tensor similarity, Tensor coverage, float margin) -> (Tensor, Tensor)");
+  library.def("coverage_gains(Tensor similarity, Tensor coverage) -> Tensor");
   library.def(
       "facility_location_block(Tensor similarity, Tensor? features, Tensor? scale, Tensor? norms, "
       "Tensor? second, Tensor positions, Tensor(a!) coverage, Tensor(b!) bounds, Tensor row_ids, "

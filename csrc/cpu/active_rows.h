@@ -56,7 +56,7 @@ inline int64_t list_active(const float* similarity, const float* coverage, int64
 }
 
 // The gain and the number of active rows, in double; rows that are active no more leave the list.
-inline Coverage gain_of_active(std::vector<ActiveRow>& list, const double* coverage, double margin) {
+inline Estimate gain_of_active(std::vector<ActiveRow>& list, const double* coverage, double margin) {
   double gain[4] = {};
   ActiveRow* const entries = list.data();
   const size_t count = list.size();

@@ -9,19 +9,12 @@ namespace FASTCORE_ISA {
 // The processor reads ahead by itself only as far as the end of a page of 4 kB; this goes on across it.
 constexpr int kAhead = 1024;
 
-struct Coverage {
-  double gain;     // sum of max(0, similarity - coverage)
-  int64_t active;  // rows with similarity > coverage - margin
-};
-
-inline Coverage coverage_gain(const float* similarity, const double* coverage, int64_t rows, double margin) {
+inline double coverage_gain(const float* similarity, const double* coverage, int64_t rows) {
   constexpr int kLanes = 16;
   double gain[kLanes] = {};
-  int64_t active[kLanes] = {};
   const auto add = [&](int64_t i, int lane) {
     const double excess = static_cast<double>(similarity[i]) - coverage[i];
     gain[lane] += excess > 0.0 ? excess : 0.0;
-    active[lane] += excess > -margin;
   };
   int64_t i = 0;
   for (; i + kLanes <= rows; i += kLanes) {
@@ -30,19 +23,21 @@ inline Coverage coverage_gain(const float* similarity, const double* coverage, i
   }
   for (int lane = 0; i < rows; ++i, ++lane) add(i, lane);
   for (int step = kLanes / 2; step > 0; step /= 2)
-    for (int lane = 0; lane < step; ++lane) {
-      gain[lane] += gain[lane + step];
-      active[lane] += active[lane + step];
-    }
-  return {gain[0], active[0]};
+    for (int lane = 0; lane < step; ++lane) gain[lane] += gain[lane + step];
+  return gain[0];
 }
+
+struct Estimate {
+  double gain;     // sum of max(0, similarity - coverage)
+  int64_t active;  // rows with similarity > coverage - margin, where they are counted
+};
 
 // The same in float, twice as fast, with a gain that errs by at most kEstimateError of itself: lanes take 16
 // additions before they are added up in double.
 constexpr double kEstimateError = 20.0 / (1 << 24);
 
 template <bool kCount>
-inline Coverage estimate_gain(const float* similarity, const float* coverage, int64_t rows, float margin) {
+inline Estimate estimate_gain(const float* similarity, const float* coverage, int64_t rows, float margin) {
   constexpr int kLanes = 32;
   constexpr int64_t kRun = 16 * kLanes;
   double gain = 0.0, active = 0.0;

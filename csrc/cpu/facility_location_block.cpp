@@ -125,7 +125,7 @@ class Greedy {
       active_[j].assign(scratch, scratch + count);
       listed_[j] = true;
     }
-    const Coverage found = gain_of_active(active_[j], coverage_, a_.error);
+    const Estimate found = gain_of_active(active_[j], coverage_, a_.error);
     record(j, found.gain,
            exact_input() ? 0.0 : static_cast<double>(found.active) * a_.error + kTie * found.gain);
   }
@@ -136,7 +136,7 @@ class Greedy {
   void estimate(int64_t j) {
     const double each = exact_input() ? 0.0 : row_error();  // a coverage made of floats is not rounded
     const auto estimated = exact_input() ? estimate_gain<false> : estimate_gain<true>;
-    const Coverage found =
+    const Estimate found =
         estimated(similarity_ + j * a_.rows, covered_.data(), a_.rows, static_cast<float>(each));
     record(j, found.gain, static_cast<double>(found.active) * each + kEstimateError * found.gain);
   }
@@ -153,7 +153,7 @@ class Greedy {
     for (int64_t j : contenders) {
       if (bounds_[j] <= 0.0 || bounds_[j] <= lower_[j]) continue;  // exact as it is
       if (exact_input()) {
-        bounds_[j] = lower_[j] = coverage_gain(similarity_ + j * a_.rows, coverage_, a_.rows, 0.0).gain;
+        bounds_[j] = lower_[j] = coverage_gain(similarity_ + j * a_.rows, coverage_, a_.rows);
         continue;
       }
       std::vector<Entry>& column = columns_[j];

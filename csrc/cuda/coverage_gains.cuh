@@ -73,8 +73,8 @@ __global__ void __launch_bounds__(threads)
       const int64_t j = Min()(start + c, args.block - 1);  // the last one again, beyond the end
       row[c] = args.similarity + (set * args.block + j) * args.rows;
     }
-    estimate_rows(row, args.coverage + set * args.rows, args.margin, first,
-                  Min()(first + chunk_rows, args.rows), found);
+    estimate_rows(row, args.coverage + set * args.rows, 0.0, first, Min()(first + chunk_rows, args.rows),
+                  found);
 #pragma unroll
     for (int c = 0; c < several; ++c) {
       if (lane_id() == 0 && start + c < args.block) {
@@ -92,10 +92,7 @@ __global__ void __launch_bounds__(threads)
   for (int64_t j = int64_t(blockIdx.x) * kWarps + warp_id(); j < args.sets * args.block;
        j += int64_t(gridDim.x) * kWarps) {
     const Estimate sum = warp_reduce(add_parts(partial + j * chunks, lane_id(), chunks, kLanes), Add());
-    if (lane_id() == 0) {
-      args.gains[j] = sum.gain;
-      args.active[j] = static_cast<int64_t>(sum.active);
-    }
+    if (lane_id() == 0) args.gains[j] = sum.gain;
   }
 }
 

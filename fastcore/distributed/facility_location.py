@@ -123,8 +123,7 @@ class ShardedCoverage(FeatureCoverage):
     def sweep(self) -> None:
         """Brings the bounds of all candidates up to date: n^2 similarities, shared by the ranks."""
         for rank, part, similarity in self._compared():
-            gains, active = coverage_gains(similarity, self.coverage, self.error)
-            fresh = self.ranks.sum(gains + self.error * active)
+            fresh = self.ranks.sum(coverage_gains(similarity, self.coverage - self.error))
             if rank == self.ranks.rank:
                 self.bounds[:, part] = torch.where(self.bounds[:, part] == -torch.inf, -torch.inf, fresh)
 

@@ -135,8 +135,7 @@ class Coverage:
         """Brings the bounds of all candidates up to date: n^2 similarities."""
         bounds = self.bounds.clone()
         for part, similarity in self.tiles():
-            gains, active = coverage_gains(similarity.contiguous(), self.coverage, self.error)
-            bounds[:, part] = gains + self.error * active
+            bounds[:, part] = coverage_gains(similarity.contiguous(), self.coverage - self.error)
         self.bounds = bounds.masked_fill_(self.bounds == -torch.inf, -torch.inf)
 
     def add_mask(self, rows: Tensor) -> None:

@@ -104,9 +104,8 @@ def matching_pursuit(
     return torch.empty_like(budgets)
 
 
-def coverage_gains(similarity: Tensor, coverage: Tensor, margin: float) -> tuple[Tensor, Tensor]:
-    gains = similarity.new_empty(similarity.shape[:2], dtype=torch.float64)
-    return gains, torch.empty_like(gains, dtype=torch.int64)
+def coverage_gains(similarity: Tensor, coverage: Tensor) -> Tensor:
+    return similarity.new_empty(similarity.shape[:2], dtype=torch.float64)
 
 
 def facility_location_block(

@@ -94,8 +94,7 @@ def coverage_gains(rng: np.random.Generator, shape: tuple[int, int, int], kind: 
     if kind == "integer":
         coverage = rng.integers(-2, 3, (sets, rows))
     coverage = np.where(rng.random((sets, rows)) < 0.1, np.inf, coverage)
-    margin = 0.5 if kind == "integer" else 1e-3
-    return {"similarity": tensor(similarity, torch.float32), "coverage": tensor(coverage), "margin": margin}
+    return {"similarity": tensor(similarity, torch.float32), "coverage": tensor(coverage)}
 
 
 def deepfool_step(rng: np.random.Generator, shape: tuple[int, int, int], kind: str) -> Arguments:

@@ -182,3 +182,16 @@ def test_picks_against_brute_force(op: str, backend: str) -> None:
             assert all_picks[g].tolist() == picks + [-1] * rest, f"{case}, set {g}"
             size = 1 + max(map(abs, gains), default=0.0)
             np.testing.assert_allclose(all_gains[g], gains + [0.0] * rest, rtol=1e-9, atol=1e-8 * size)
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu", "simt-forward", CUDA])
+def test_a_gain_that_float32_cannot_see_is_not_lost(backend: str) -> None:
+    """A coverage between two float32 numbers: every gain is at least the exact one."""
+    below = 1.0 - np.array([1e-9, 2e-8, 2.0**-25, 2.0**-30])
+    arguments = {
+        "similarity": torch.ones(1, 4, 4) - 2 * (1 - torch.eye(4)),
+        "coverage": torch.from_numpy(below)[None],
+    }
+    gains = run("coverage_gains", arguments, backend)["output 0"][0].numpy()
+    assert (gains >= (1.0 - below) * (1 - 1e-12)).all()
+    assert (gains <= 2.0**-22).all()
