@@ -243,7 +243,7 @@ class SparseSimilarity:
         """(n,) float64 similarity of every row with itself."""
         out = torch.zeros(self.n, dtype=torch.float64, device=self.device)
         column = torch.repeat_interleave(self.offsets.diff())
-        on = column == self.indices
+        on = (column == self.indices).nonzero()[:, 0]
         out[column[on]] = self.values[on].double()
         return out
 
@@ -261,8 +261,8 @@ class SparseSimilarity:
         """
         lengths = self.offsets.diff()[picks]
         slot = torch.repeat_interleave(lengths)
-        step = torch.arange(len(slot), device=self.device) - (lengths.cumsum(0) - lengths)[slot]
-        return slot, self.offsets[picks][slot] + step
+        start = self.offsets[picks] - (lengths.cumsum(0) - lengths)
+        return slot, start.index_select(0, slot).add_(torch.arange(len(slot), device=self.device))
 
 
 Similarity = FeatureSimilarity | GradientSimilarity | DenseSimilarity | SparseSimilarity

@@ -32,10 +32,13 @@ class SparseCoverage:
         self.offsets, self.indices, self.values = view.offsets, view.indices, view.values
         if partition.sets > 1:  # one set holds all rows in order
             column, entry = view.entries(rows)
-            row = rows.argsort()[view.indices[entry]]
-            inside = (self.member[row] == self.member[column]).nonzero()[:, 0]
-            self.indices, self.values = row[inside], view.values[entry[inside]]
-            counts = torch.bincount(column[inside], minlength=view.n)
+            row = rows.argsort().index_select(0, view.indices.index_select(0, entry))
+            inside = self.member.index_select(0, row) == self.member.index_select(0, column)
+            if not bool(inside.all()):
+                kept = inside.nonzero()[:, 0]
+                column, entry, row = (each.index_select(0, kept) for each in (column, entry, row))
+            self.indices, self.values = row, view.values.index_select(0, entry)
+            counts = torch.bincount(column, minlength=view.n)
             self.offsets = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
         self.coverage = torch.zeros(view.n, dtype=torch.float64, device=view.device)
         self.bounds = torch.full_like(self.coverage, torch.inf)
