@@ -326,19 +326,29 @@ struct FacilityLocationBlock {
   int64_t sets, block, rows, width, second_width, most;
 };
 
-// The same greedy over a sparse matrix held column by column (all values exact, CPU only):
-// candidate j has rows indices[offsets[j] .. offsets[j+1]) with the values beside them.
+// The same greedy over a sparse matrix held column by column, all values exact: set g is the rows, and the
+// candidates, starts[g] .. starts[g + 1). Candidate j has the rows indices[offsets[j] .. offsets[j + 1]), all
+// of its own set and no two alike, with the values beside them. Its gain is
+//   sum over these of max(0, value - coverage[row]).
+// bounds[j] is an upper bound on it: +inf where nothing is known, -inf for a candidate that cannot be picked.
+// A bound of 0 is exact as it is.
+//
+// Per pick, with top the largest bound: the lowest row whose bound reaches top - tolerance is the pick if its
+// gain is known under the coverage of now, and the gain of one with the bound top as well; otherwise that
+// gain is taken. So of many tied candidates one is evaluated, not all. evaluations counts gains taken.
 struct FacilityLocationSparse {
-  const int64_t* offsets;  // (candidates + 1)
-  const int64_t* indices;
-  const float* values;
-  double* coverage;  // (rows), changed
-  double* bounds;    // (candidates), changed
-  int64_t candidates, rows, budget;
-  double floor;
-  int64_t* picks;        // (budget)
-  double* gains;         // (budget)
-  int64_t* evaluations;  // (1)
+  const int64_t* offsets;  // (rows + 1)
+  const int64_t* indices;  // (entries)
+  const float* values;     // (entries)
+  double* coverage;        // (rows), changed
+  double* bounds;          // (rows), changed
+  const int64_t* starts;   // (sets + 1)
+  const int64_t* budgets;  // (sets)
+  const double* floor;     // (sets)
+  int64_t* picks;          // (sets, most), row numbers
+  double* gains;           // (sets, most)
+  int64_t* evaluations;    // (sets)
+  int64_t sets, rows, entries, most;
 };
 
 // ---- DeepFool -----------------------------------------------------------------------------------

@@ -6,6 +6,7 @@
 #include <torch/csrc/stable/accelerator.h>
 #include <torch/csrc/stable/library.h>
 
+#include <algorithm>
 #include <optional>
 #include <tuple>
 
@@ -404,6 +405,41 @@ std::tuple<Tensor, Tensor, Tensor> facility_location_block(
 }
 
 template <class Backend>
+std::tuple<Tensor, Tensor, Tensor> facility_location_sparse(const Tensor& offsets, const Tensor& indices,
+                                                            const Tensor& values, Tensor coverage,
+                                                            Tensor bounds, const Tensor& starts,
+                                                            const Tensor& budgets, const Tensor& floor,
+                                                            int64_t most) {
+  const Call call("facility_location_sparse", values);
+  const auto [entries] = call.sizes<1>("values", values);
+  const auto [rows] = call.sizes<1>("coverage", coverage);
+  const auto [sets] = call.sizes<1>("budgets", budgets);
+  call.check(0 <= most && most <= rows, "most must be between 0 and the ", rows, " rows, got ", most);
+  FacilityLocationSparse args{};
+  BIND(offsets, rows + 1);
+  BIND(indices, entries);
+  BIND(values, entries);
+  BIND(coverage, rows);
+  BIND(bounds, rows);
+  BIND(starts, sets + 1);
+  BIND(budgets, sets);
+  BIND(floor, sets);
+  if (values.is_cpu()) {
+    call.check(args.offsets[0] == 0 && args.offsets[rows] == entries, "offsets must run from 0 to ", entries,
+               ", the number of values");
+    call.check(args.starts[0] == 0 && args.starts[sets] == rows &&
+                   std::is_sorted(args.starts, args.starts + sets + 1),
+               "starts must ascend from 0 to ", rows, ", the number of rows");
+  }
+  check_budgets(call, budgets, args.budgets, sets, most);
+  auto [picks, gains] = make_picks(call, args, sets, most);
+  Tensor evaluations = call.make(args.evaluations, {sets}, 0);
+  args.sets = sets, args.rows = rows, args.entries = entries, args.most = most;
+  Backend::run(args, values);
+  return {picks, gains, evaluations};
+}
+
+template <class Backend>
 void deepfool_step(const Tensor& normals, const Tensor& values, Tensor nearest, Tensor step, double least) {
   const Call call("deepfool_step", normals);
   const auto [rows, pixels] = call.sizes<2>("normals", normals);
@@ -468,30 +504,6 @@ Tensor asymmetry(const Tensor& matrix) {
   Cpu::run(args, matrix);
   return out;
 }
-
-std::tuple<Tensor, Tensor, Tensor> facility_location_sparse(const Tensor& offsets, const Tensor& indices,
-                                                            const Tensor& values, Tensor coverage,
-                                                            Tensor bounds, int64_t budget, double floor) {
-  const Call call("facility_location_sparse", values);
-  const auto [entries] = call.sizes<1>("values", values);
-  const auto [rows] = call.sizes<1>("coverage", coverage);
-  const auto [candidates] = call.sizes<1>("bounds", bounds);
-  call.check(0 <= budget && budget <= candidates, "budget must be between 0 and the ", candidates,
-             " candidates, got ", budget);
-  FacilityLocationSparse args{};
-  BIND(offsets, candidates + 1);
-  BIND(indices, entries);
-  BIND(values, entries);
-  BIND(coverage, rows);
-  BIND(bounds, candidates);
-  call.check(args.offsets[0] == 0 && args.offsets[candidates] == entries, "offsets must run from 0 to ",
-             entries, ", the number of values");
-  Tensor picks = call.make(args.picks, {budget}, -1), gains = call.make(args.gains, {budget}, 0);
-  Tensor evaluations = call.make(args.evaluations, {1}, 0);
-  args.candidates = candidates, args.rows = rows, args.budget = budget, args.floor = floor;
-  Cpu::run(args, values);
-  return {picks, gains, evaluations};
-}
 #endif
 
 #undef BIND
@@ -550,7 +562,8 @@ FASTCORE_LIBRARY(FASTCORE_NAMESPACE, library) {
       "deepfool_step(Tensor normals, Tensor values, Tensor(a!) nearest, Tensor(b!) step, float least) -> ()");
   library.def(
       "facility_location_sparse(Tensor offsets, Tensor indices, Tensor values, Tensor(a!) coverage, "
-      "Tensor(b!) bounds, int budget, float floor) -> (Tensor, Tensor, Tensor)");
+      "Tensor(b!) bounds, Tensor starts, Tensor budgets, Tensor floor, int most) -> (Tensor, Tensor, "
+      "Tensor)");
 }
 
 #ifdef FASTCORE_SIMT
@@ -562,7 +575,6 @@ FASTCORE_LIBRARY_IMPL(FASTCORE_NAMESPACE, CPU, library) {
   library.impl("factored_project", TORCH_BOX(&fastcore::factored_project));
   library.impl("factored_sum", TORCH_BOX(&fastcore::factored_sum));
   library.impl("asymmetry", TORCH_BOX(&fastcore::asymmetry));
-  library.impl("facility_location_sparse", TORCH_BOX(&fastcore::facility_location_sparse));
 }
 #endif
 #ifdef FASTCORE_CUDA

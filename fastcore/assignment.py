@@ -34,9 +34,9 @@ def assign(view: Similarity, partition: Partition, indices: Tensor, pairs: str =
         if isinstance(view, SparseSimilarity):
             best = _best_stored(view, rows, picks, pairs)
         else:
-            best = _best(view, rows, picks, pairs).cpu()
+            best = _best(view, rows, picks, pairs)
         rows = rows.cpu()
-        owners[rows[rows >= 0]] = positions.gather(1, best)[rows >= 0]
+        owners[rows[rows >= 0]] = positions.gather(1, best.cpu())[rows >= 0]
     return owners
 
 
@@ -114,14 +114,12 @@ def _best_stored(view: SparseSimilarity, rows: Tensor, picks: Tensor, pairs: str
     """The same for a sparse matrix, from its entries alone; a pick without an entry is at 0."""
     sets, most = picks.shape
     counts = (picks >= 0).sum(1)
-    place = torch.full((view.n,), -1, dtype=torch.int64, device="cpu")  # of a row among all of `rows`
+    place = torch.full((view.n,), -1, dtype=torch.int64, device=view.device)  # of a row among all of `rows`
     inside = rows.flatten() >= 0
     place[rows.flatten()[inside]] = inside.nonzero()[:, 0]
-    column, position = picks.clamp(min=0).flatten(), torch.arange(most, device="cpu").repeat(sets)
-    lengths = torch.where(picks.flatten() < 0, 0, view.offsets.diff()[column])
-    slot = torch.repeat_interleave(lengths)
-    step = torch.arange(len(slot), device="cpu") - (lengths.cumsum(0) - lengths)[slot]
-    entry = view.offsets[column[slot]] + step
+    column, position = picks.flatten(), torch.arange(most, device=view.device).repeat(sets)
+    slot, entry = view.entries(column[column >= 0])
+    slot = (column >= 0).nonzero()[:, 0][slot]
     row, value = place[view.indices[entry]], view.values[entry].double()
     value = -value if pairs == "distance" else value
     # Of the entries that pair a row with a pick of its own set, those of a row together, in pick order.
@@ -130,10 +128,10 @@ def _best_stored(view: SparseSimilarity, rows: Tensor, picks: Tensor, pairs: str
     row, value, position = row[kept], value[kept], position[slot[kept]]
     stored = torch.bincount(row, minlength=rows.numel())
     everyone = counts.repeat_interleave(rows.shape[1])
-    largest = torch.full((rows.numel(),), -torch.inf, dtype=torch.float64, device="cpu")
+    largest = torch.full((rows.numel(),), -torch.inf, dtype=torch.float64, device=view.device)
     largest.scatter_reduce_(0, row, value, "amax")
     # The first pick without an entry is the first whose position is not that of the entry in the row.
-    rank = torch.arange(len(row), device="cpu") - (stored.cumsum(0) - stored)[row]
+    rank = torch.arange(len(row), device=view.device) - (stored.cumsum(0) - stored)[row]
     gap = stored.scatter_reduce(0, row, torch.where(position > rank, rank, most), "amin")
     nothing = (stored < everyone) & (largest < 0)
     earliest = torch.full_like(stored, most)

@@ -75,7 +75,7 @@ def as_matrix(data: Any, device: Any = None, pairs: str = "similarity") -> Tenso
         values = _as_float32(matrix, device)
         _check_finite(values, matrix, "data")
     else:
-        matrix = matrix.to_sparse_coo().float().coalesce()
+        matrix = matrix.to(matrix.device if device is None else device).to_sparse_coo().float().coalesce()
         values = matrix.values()
         bad = torch.nonzero(~torch.isfinite(values))
         if len(bad):

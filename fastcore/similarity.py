@@ -221,7 +221,7 @@ class DenseSimilarity:
 
 
 class SparseSimilarity:
-    """A sparse similarity matrix, held by columns on the CPU; entries that are not stored are 0.
+    """A sparse similarity matrix, held by columns where it was given; entries that are not stored are 0.
 
     Entry [i, j] says how well row j represents row i. Made from any torch sparse matrix (n, n); duplicate
     entries are added up.
@@ -230,9 +230,8 @@ class SparseSimilarity:
     metric = "precomputed"
 
     def __init__(self, matrix: Tensor) -> None:
-        entries = matrix.cpu().to_sparse_coo().coalesce()
-        self.n = matrix.shape[0]
-        self.device = torch.device("cpu")
+        entries = matrix.to_sparse_coo().coalesce()
+        self.n, self.device = matrix.shape[0], matrix.device
         row, column = entries.indices()
         order = column.argsort(stable=True)
         counts = torch.bincount(column, minlength=self.n)
@@ -244,19 +243,26 @@ class SparseSimilarity:
         """(n,) float64 similarity of every row with itself."""
         out = torch.zeros(self.n, dtype=torch.float64, device=self.device)
         column = torch.repeat_interleave(self.offsets.diff())
-        on = column == self.indices
+        on = (column == self.indices).nonzero()[:, 0]
         out[column[on]] = self.values[on].double()
         return out
 
     def columns(self, picks: Tensor, rows: Tensor | None = None) -> Tensor:
         """Similarity (rows, picks) in float64 of `rows` (all by default) with `picks`, both row numbers."""
-        lengths = self.offsets.diff()[picks]
-        slot = torch.repeat_interleave(lengths)
-        step = torch.arange(len(slot), device=self.device) - (lengths.cumsum(0) - lengths)[slot]
-        entry = self.offsets[picks][slot] + step
+        slot, entry = self.entries(picks)
         out = torch.zeros(self.n, len(picks), dtype=torch.float64, device=self.device)
         out[self.indices[entry], slot] = self.values[entry].double()
         return out if rows is None else out[rows]
+
+    def entries(self, picks: Tensor) -> tuple[Tensor, Tensor]:
+        """The stored entries of the columns `picks`, one column after the other.
+
+        Returns for each its position in `picks`, and its place in `indices` and `values`.
+        """
+        lengths = self.offsets.diff()[picks]
+        slot = torch.repeat_interleave(lengths)
+        start = self.offsets[picks] - (lengths.cumsum(0) - lengths)
+        return slot, start.index_select(0, slot).add_(torch.arange(len(slot), device=self.device))
 
 
 Similarity = FeatureSimilarity | GradientSimilarity | DenseSimilarity | SparseSimilarity

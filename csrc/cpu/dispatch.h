@@ -6,19 +6,20 @@
 #include "kernels.h"
 
 // X(op, struct of its arguments)
-#define FASTCORE_OPS(X)                             \
-  X(project, Project)                               \
-  X(squared_norms, SquaredNorms)                    \
-  X(weighted_sum, WeightedSum)                      \
-  X(nearest_update, NearestUpdate)                  \
-  X(farthest_first_block, FarthestFirstBlock)       \
-  X(graph_cut_block, GraphCutBlock)                 \
-  X(linear_cut, LinearCut)                          \
-  X(log_det_block, LogDetBlock)                     \
-  X(herding, Herding)                               \
-  X(matching_pursuit, MatchingPursuit)              \
-  X(coverage_gains, CoverageGains)                  \
-  X(facility_location_block, FacilityLocationBlock) \
+#define FASTCORE_OPS(X)                               \
+  X(project, Project)                                 \
+  X(squared_norms, SquaredNorms)                      \
+  X(weighted_sum, WeightedSum)                        \
+  X(nearest_update, NearestUpdate)                    \
+  X(farthest_first_block, FarthestFirstBlock)         \
+  X(graph_cut_block, GraphCutBlock)                   \
+  X(linear_cut, LinearCut)                            \
+  X(log_det_block, LogDetBlock)                       \
+  X(herding, Herding)                                 \
+  X(matching_pursuit, MatchingPursuit)                \
+  X(coverage_gains, CoverageGains)                    \
+  X(facility_location_block, FacilityLocationBlock)   \
+  X(facility_location_sparse, FacilityLocationSparse) \
   X(deepfool_step, DeepfoolStep)
 
 // Ops without a CUDA kernel.
@@ -26,8 +27,7 @@
   X(asymmetry, Asymmetry)              \
   X(coordinates, Coordinates)          \
   X(factored_project, FactoredProject) \
-  X(factored_sum, FactoredSum)         \
-  X(facility_location_sparse, FacilityLocationSparse)
+  X(factored_sum, FactoredSum)
 
 namespace fastcore::cpu {
 

@@ -2,66 +2,110 @@
 #include <vector>
 
 #include "cpu/choice.h"
+#include "cpu/parallel.h"
 
 namespace fastcore::cpu {
 namespace FASTCORE_ISA {
 namespace {
 
+// The largest of some values, and the first that reaches a threshold, each in logarithmic time: a binary tree
+// of maxima. A heap would have to take out every tied candidate to find the one with the lowest row.
+class Maxima {
+ public:
+  Maxima(const double* values, int64_t count) {
+    while (leaves_ < count) leaves_ *= 2;
+    node_.assign(2 * leaves_, kClosed);
+    std::copy(values, values + count, node_.begin() + leaves_);
+    for (int64_t i = leaves_ - 1; i > 0; --i) node_[i] = std::max(node_[2 * i], node_[2 * i + 1]);
+  }
+
+  double largest() const { return node_[1]; }
+
+  // One value at least must reach the threshold.
+  int64_t first_from(double threshold) const {
+    int64_t i = 1;
+    while (i < leaves_) {
+      i *= 2;
+      if (node_[i] < threshold) ++i;
+    }
+    return i - leaves_;
+  }
+
+  void change(int64_t at, double value) {
+    int64_t i = at + leaves_;
+    node_[i] = value;
+    while (i > 1) {
+      i /= 2;
+      const double largest = std::max(node_[2 * i], node_[2 * i + 1]);
+      if (largest == node_[i]) return;
+      node_[i] = largest;
+    }
+  }
+
+ private:
+  int64_t leaves_ = 1;
+  std::vector<double> node_;  // the children of i are 2 i and 2 i + 1
+};
+
 double gain(const FacilityLocationSparse& a, int64_t j) {
-  double sum = 0.0;
-  for (int64_t e = a.offsets[j]; e < a.offsets[j + 1]; ++e)
-    sum += std::max(0.0, static_cast<double>(a.values[e]) - a.coverage[a.indices[e]]);
-  return sum;
+  const int64_t last = a.offsets[j + 1];
+  double lane[4] = {};
+  int64_t e = a.offsets[j];
+  const auto excess = [&](int64_t at) {
+    return std::max(0.0, static_cast<double>(a.values[at]) - a.coverage[a.indices[at]]);
+  };
+  for (; e + 4 <= last; e += 4)
+    for (int l = 0; l < 4; ++l) lane[l] += excess(e + l);
+  for (; e < last; ++e) lane[0] += excess(e);
+  return (lane[0] + lane[1]) + (lane[2] + lane[3]);
+}
+
+void pick_set(const FacilityLocationSparse& a, int64_t g) {
+  constexpr int64_t kGrain = 256;
+  const int64_t first = a.starts[g], count = a.starts[g + 1] - first;
+  if (a.budgets[g] <= 0 || count == 0) return;
+  double* const bounds = a.bounds + first;
+  std::vector<int64_t> fresh(count, -1);  // the pick before which a gain was taken
+  parallel_for(0, count, kGrain, [&](int64_t begin, int64_t end) {
+    for (int64_t j = begin; j < end; ++j)
+      if (bounds[j] == -kClosed) bounds[j] = gain(a, first + j), fresh[j] = 0;
+  });
+  int64_t evaluations = std::count(fresh.begin(), fresh.end(), 0);
+  Maxima maxima(bounds, count);
+  for (int64_t t = 0; t < a.budgets[g] && maxima.largest() > kClosed; ++t) {
+    const auto known = [&](int64_t j) { return fresh[j] == t || bounds[j] <= 0.0; };
+    int64_t pick;
+    while (true) {
+      const double top = maxima.largest();
+      // No row before this one can be tied with the best, whatever that is.
+      pick = maxima.first_from(top - tolerance_of(top, a.floor[g]));
+      int64_t unknown = pick;
+      if (known(pick) && bounds[pick] < top) unknown = maxima.first_from(top);
+      if (known(unknown)) break;
+      bounds[unknown] = gain(a, first + unknown);
+      fresh[unknown] = t;
+      maxima.change(unknown, bounds[unknown]);
+      ++evaluations;
+    }
+    a.picks[g * a.most + t] = first + pick;
+    a.gains[g * a.most + t] = bounds[pick];
+    for (int64_t e = a.offsets[first + pick]; e < a.offsets[first + pick + 1]; ++e) {
+      double& covered = a.coverage[a.indices[e]];
+      covered = std::max(covered, static_cast<double>(a.values[e]));
+    }
+    bounds[pick] = kClosed;
+    maxima.change(pick, kClosed);
+  }
+  a.evaluations[g] = evaluations;
 }
 
 }  // namespace
 
 void facility_location_sparse(const FacilityLocationSparse& a) {
-  const auto smaller = [&](int64_t x, int64_t y) { return a.bounds[x] < a.bounds[y]; };
-  std::vector<int64_t> heap, tied;
-  std::vector<int64_t> fresh(a.candidates, -1);
-  for (int64_t j = 0; j < a.candidates; ++j)
-    if (a.bounds[j] > kClosed) heap.push_back(j);
-  std::make_heap(heap.begin(), heap.end(), smaller);
-  const auto pop = [&] {
-    std::pop_heap(heap.begin(), heap.end(), smaller);
-    const int64_t j = heap.back();
-    heap.pop_back();
-    return j;
-  };
-  const auto push = [&](int64_t j) {
-    heap.push_back(j);
-    std::push_heap(heap.begin(), heap.end(), smaller);
-  };
-  *a.evaluations = 0;
-  for (int64_t t = 0; t < a.budget && !heap.empty(); ++t) {
-    // Evaluate from the top until everything that is left lies below the best fresh gain.
-    tied.clear();
-    double best = kClosed;
-    const auto slack = [&] { return tolerance_of(best, a.floor); };
-    while (!heap.empty() && (tied.empty() || a.bounds[heap.front()] >= best - slack())) {
-      const int64_t j = pop();
-      if (fresh[j] == t) {
-        tied.push_back(j);
-        best = std::max(best, a.bounds[j]);
-      } else {
-        a.bounds[j] = gain(a, j);
-        fresh[j] = t;
-        ++*a.evaluations;
-        push(j);
-      }
-    }
-    const int64_t pick = *std::min_element(tied.begin(), tied.end());
-    for (int64_t j : tied)
-      if (j != pick) push(j);
-    a.picks[t] = pick;
-    a.gains[t] = a.bounds[pick];
-    for (int64_t e = a.offsets[pick]; e < a.offsets[pick + 1]; ++e) {
-      double& covered = a.coverage[a.indices[e]];
-      covered = std::max(covered, static_cast<double>(a.values[e]));
-    }
-    a.bounds[pick] = kClosed;
-  }
+  if (a.sets == 1) return pick_set(a, 0);
+  parallel_for(0, a.sets, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t g = begin; g < end; ++g) pick_set(a, g);
+  });
 }
 
 }  // namespace FASTCORE_ISA

@@ -27,6 +27,7 @@ int herding(const Herding& args, const Queue& queue);
 int matching_pursuit(const MatchingPursuit& args, const Queue& queue);
 int coverage_gains(const CoverageGains& args, const Queue& queue);
 int facility_location_block(const FacilityLocationBlock& args, const Queue& queue);
+int facility_location_sparse(const FacilityLocationSparse& args, const Queue& queue);
 int deepfool_step(const DeepfoolStep& args, const Queue& queue);
 
 }  // namespace fastcore::cuda

@@ -24,6 +24,11 @@ MATRIX_BYTES = 4.5
 """For each similarity that is kept: a float32, and a share of the lists of rows that it still counts for."""
 
 
+def reached(coverage: Tensor, target: Tensor) -> Tensor:
+    """Whether sums of the coverage reach a target, but for rounding."""
+    return coverage >= target * (1 - 1e-12)
+
+
 class Coverage:
     """How well every row of a batch is covered, and upper bounds on what each candidate would add.
 

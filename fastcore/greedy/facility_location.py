@@ -13,15 +13,15 @@ from torch import Tensor
 
 from fastcore.budget import Partition
 from fastcore.gradients import LastLayerGradients
+from fastcore.greedy import sparse_coverage
 from fastcore.greedy.batches import Batch, earlier, in_batches, top_block
-from fastcore.greedy.coverage import FLOOR, Coverage, FeatureCoverage, MatrixCoverage
+from fastcore.greedy.coverage import Coverage, FeatureCoverage, MatrixCoverage, reached
 from fastcore.greedy.gradients import GradientCoverage
 from fastcore.greedy.picks import Collector, Counter, PickList, Picks
 from fastcore.greedy.sharded import ShardedView
 from fastcore.greedy.streamed import StreamedCoverage
 from fastcore.memory import retried, spare_bytes
 from fastcore.numerics import full_precision
-from fastcore.ops.facility_location_sparse import facility_location_sparse
 from fastcore.similarity import (
     DenseSimilarity,
     FeatureSimilarity,
@@ -60,7 +60,7 @@ def facility_location(
     if isinstance(view, SparseSimilarity):
         if isinstance(preselected, LastLayerGradients):
             raise TypeError("preselected: outside gradients need gradients, not a sparse matrix")
-        return _sparse(view, partition, preselected, stop_at, progress)
+        return sparse_coverage.cover(view, partition, preselected, stop_at, progress)
     out = Collector(partition)
     limit = spare_bytes(view.device) if memory is None else memory
     fixed, outside = earlier(preselected, view.n, view.device)
@@ -77,7 +77,7 @@ def facility_location(
         retried(rows.start)
         target = stop_at * retried(rows.full) if stop_at is not None else None
         if target is not None:
-            made.end(_reached(rows.covered(), target))
+            made.end(reached(rows.covered(), target))
         _cover(rows, made, target, progress, block, out)
         out.count(columns=rows.computed)
         out.add(batch, made)
@@ -119,7 +119,7 @@ def _cover(
         new, ends = torch.where(new < 0, -1, at.gather(1, new.clamp(min=0))), None
         if target is not None:
             total = rows.covered().unsqueeze(1) + gains.cumsum(1)
-            done = _reached(total, target.unsqueeze(1)) & (new >= 0)
+            done = reached(total, target.unsqueeze(1)) & (new >= 0)
             new = torch.where(done.cumsum(1) - done.long() > 0, -1, new)
             ends = done.any(1)
         evaluations = evaluations.sum(0).cpu()
@@ -138,60 +138,3 @@ def _cover(
         if not fresh and count and made.more():
             retried(rows.sweep)
             fresh = True
-
-
-def _sparse(
-    view: SparseSimilarity,
-    partition: Partition,
-    preselected: Tensor | None,
-    stop_at: float | None,
-    progress: Counter | None,
-) -> Picks:
-    """The same over a sparse matrix, one ground set after the other; an evaluation costs a column's entries."""
-    out = Collector(partition)
-    place = partition.rows.argsort()
-    member = partition.membership
-    row, column = place[view.indices], place[torch.repeat_interleave(view.offsets.diff())]
-    order = (member[row] == member[column]).nonzero()[:, 0]
-    order = order[column[order].argsort(stable=True)]
-    row, column, values = row[order], column[order], view.values[order]
-    offsets = torch.nn.functional.pad(torch.bincount(column, minlength=view.n).cumsum(0), (1, 0))
-    floor = FLOOR * float(view.diagonal().abs().max())
-    best = torch.zeros(view.n, dtype=torch.float64, device=view.device)
-    best.scatter_reduce_(0, row, values.double(), "amax")
-    fixed = torch.zeros(view.n, dtype=torch.bool, device=view.device)
-    if preselected is not None:
-        fixed[place[preselected]] = True
-    coverage = torch.zeros_like(best)
-    picked = fixed[column]
-    coverage.scatter_reduce_(0, row[picked], values[picked].double(), "amax")
-    for c in (partition.budgets > 0).nonzero()[:, 0].tolist():
-        first, last = int(partition.offsets[c]), int(partition.offsets[c + 1])
-        entries = slice(int(offsets[first]), int(offsets[last]))
-        covered = coverage[first:last].clone()
-        bounds = torch.where(fixed[first:last], -torch.inf, torch.inf).double()
-        budget = int(partition.budgets[c])
-        reached = covered.sum()
-        new, gains, evaluations = facility_location_sparse(
-            offsets[first : last + 1] - offsets[first],
-            row[entries] - first,
-            values[entries],
-            covered,
-            bounds,
-            budget,
-            floor,
-        )
-        if stop_at is not None:
-            before = reached + torch.nn.functional.pad(gains.cumsum(0), (1, -1))
-            new = torch.where(_reached(before, stop_at * best[first:last].sum()), -1, new)
-        made = int((new >= 0).sum())
-        out.rows[c, :made] = partition.rows[first + new[:made]]
-        out.gains[c, :made] = gains[:made]
-        out.count(evaluations=int(evaluations[0]))
-        if progress is not None:
-            progress.update(made)
-    return out.picks()
-
-
-def _reached(coverage: Tensor, target: Tensor) -> Tensor:
-    return coverage >= target * (1 - 1e-12)

@@ -152,10 +152,12 @@ def facility_location_sparse(
     values: Tensor,
     coverage: Tensor,
     bounds: Tensor,
-    budget: int,
-    floor: float,
+    starts: Tensor,
+    budgets: Tensor,
+    floor: Tensor,
+    most: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return indices.new_empty(budget), coverage.new_empty(budget), indices.new_empty(1)
+    return (*_picks(budgets, most), torch.empty_like(budgets))
 
 
 def deepfool_step(*arguments: object) -> None:

@@ -207,6 +207,7 @@ class Watch(TorchDispatchMode):
         waits: calls that would make the host wait for a GPU: a number read, or rows taken by a mask.
         sorts: shapes that were sorted.
         numbers: how many numbers each operation made, by its name, such as "log".
+        named: how often each operation was called.
     """
 
     def __init__(self) -> None:
@@ -214,11 +215,13 @@ class Watch(TorchDispatchMode):
         self.calls, self.largest, self.waits = 0, 0, 0
         self.sorts: list[tuple[int, ...]] = []
         self.numbers: Counter[str] = Counter()
+        self.named: Counter[str] = Counter()
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = function(*args, **(kwargs or {}))
         name = str(function)
         self.calls += 1
+        self.named[name.split(".")[1]] += 1
         masks = [a for arg in args for a in (arg if isinstance(arg, list | tuple) else [arg])]
         by_mask = any(torch.is_tensor(a) and a.dtype == torch.bool for a in masks)
         reads = "_local_scalar_dense" in name or "nonzero" in name

@@ -17,7 +17,6 @@ from tests.ops.inputs import (
     coverage_gains,
     deepfool_step,
     facility_location_block,
-    facility_location_sparse,
     farthest_first_block,
     graph_cut_block,
     linear_cut,
@@ -29,6 +28,7 @@ from tests.ops.inputs import (
 )
 from tests.ops.matrix_inputs import asymmetry, coordinates, factored_project, factored_sum
 from tests.ops.pursuit_inputs import matching_pursuit
+from tests.ops.sparse_inputs import facility_location_sparse
 
 SHAPES = ((1, 1, 1), (1, 1, 33), (3, 50, 33), (2, 257, 33), (2, 40, 257), (1, 1100, 5))  # sets, rows, width
 BLOCKS = ((1, 1), (1, 7), (4, 40), (2, 300))  # sets, block
@@ -115,8 +115,12 @@ def _cases() -> Iterator[Case]:
             yield case(factored_sum, shape, kind, width)
     for i, rows in enumerate((1, 7, 8, 31, 515, 1030)):
         yield from (case(asymmetry, 1 + i % 3, rows, changes) for changes in (0, 1, 20))
-    for kind in KINDS:
-        yield from (case(facility_location_sparse, *shape, kind) for shape in ((1, 1), (40, 30), (9, 70)))
+    for i, kind in enumerate(KINDS):
+        # Sets by their rows: one, none, a node of the tree more or less, three levels of it.
+        sizes = ((1,), (40,), (0, 31, 1, 0, 33, 32, 64, 7), (5, 0), (1100, 2))
+        yield from (case(facility_location_sparse, each, 0.3, kind) for each in sizes[: 5 if i < 3 else 3])
+    for kind in ("random", "integer"):  # columns so long that the large block of threads takes them
+        yield case(facility_location_sparse, (40, 400), 1.0, kind)
 
 
 CASES = tuple(_cases())

@@ -256,26 +256,6 @@ def facility_location_block(
     }
 
 
-def facility_location_sparse(rng: np.random.Generator, rows: int, candidates: int, kind: str) -> Arguments:
-    filled = rng.random((candidates, rows)) < 0.3
-    filled[rng.random(candidates) < 0.2] = False  # columns without an entry
-    column, row = np.nonzero(filled)
-    values = np.abs(rows_of(rng, (1, 1, len(row)), kind)[0, 0])
-    if kind == "duplicates":
-        values = np.round(values * 2) / 2
-    gains = np.bincount(column, values, candidates)
-    bounds = np.where(rng.random(candidates) < 0.1, -np.inf, gains * rng.choice([1.0, 1.5], candidates))
-    return {
-        "offsets": tensor(np.concatenate([[0], np.cumsum(filled.sum(1))]), torch.int64),
-        "indices": tensor(row, torch.int64),
-        "values": tensor(values, torch.float32),
-        "coverage": tensor(rng.integers(0, 2, rows) * 0.5),
-        "bounds": tensor(bounds),
-        "budget": candidates,
-        "floor": 1e-12 * float(gains.max(initial=0.0)),
-    }
-
-
 def linear_cut(
     rng: np.random.Generator,
     shape: tuple[int, int, int],

@@ -58,7 +58,7 @@ LEADING = {
     *((op, next(iter(arguments_of(op)))) for op in OPS),
     *((op, "row_ids") for op in OPS),
     ("matching_pursuit", "picks"),
-    *(("facility_location_sparse", name) for name in ("values", "coverage", "bounds")),
+    *(("facility_location_sparse", name) for name in ("values", "coverage", "budgets")),
 }
 """Arguments whose sizes are what the others are compared with."""
 
@@ -119,8 +119,23 @@ def test_most_out_of_range(op: str, most: int) -> None:
     call_with(op, "most", most, "must be between 0 and")
 
 
-def test_budget_of_sparse_out_of_range() -> None:
-    call_with("facility_location_sparse", "budget", 10_000, "must be between 0 and")
+@pytest.mark.parametrize("starts", [[1, 3, 5], [0, 3, 4], [0, 6, 5]])
+def test_sets_that_do_not_span_the_rows(starts: list[int]) -> None:
+    arguments = arguments_of("facility_location_sparse")
+    budgets, floor = (arguments[name][:2].contiguous() for name in ("budgets", "floor"))
+    changed = {
+        "offsets": torch.zeros(6, dtype=torch.int64),
+        "indices": torch.zeros(0, dtype=torch.int64),
+        "values": torch.zeros(0),
+        "coverage": arguments["coverage"][:5].contiguous(),
+        "bounds": arguments["bounds"][:5].contiguous(),
+        "starts": torch.tensor(starts),
+        "budgets": torch.zeros_like(budgets),
+        "floor": floor,
+        "most": 0,
+    }
+    with pytest.raises(RuntimeError, match="starts must ascend from 0 to 5, the number of rows"):
+        torch.ops.fastcore.facility_location_sparse(*changed.values())
 
 
 @pytest.mark.parametrize("metric", [-1, 5])

@@ -118,9 +118,10 @@ def herding(a: Arguments, g: int) -> Pass:
     return picks, gains
 
 
-def facility_location_sparse(a: Arguments, _: int) -> Pass:
+def facility_location_sparse(a: Arguments, g: int) -> Pass:
     offsets, indices, values = (a[name].tolist() for name in ("offsets", "indices", "values"))
     columns = [list(zip(indices[i:j], values[i:j], strict=True)) for i, j in itertools.pairwise(offsets)]
+    rows = list(range(int(a["starts"][g]), int(a["starts"][g + 1])))
     closed = a["bounds"] == -torch.inf
 
     def gain(column: list[tuple[int, float]], covered: list[float]) -> float:
@@ -129,16 +130,14 @@ def facility_location_sparse(a: Arguments, _: int) -> Pass:
     picks: list[int] = []
     gains: list[float] = []
     covered = a["coverage"].tolist()
-    while len(picks) < a["budget"]:
-        now = [
-            -np.inf if closed[j] or j in picks else gain(column, covered) for j, column in enumerate(columns)
-        ]
-        found = pick(now, list(range(len(columns))), a["floor"])
+    while rows and len(picks) < int(a["budgets"][g]):
+        now = [-np.inf if closed[j] or j in picks else gain(columns[j], covered) for j in rows]
+        found = pick(now, rows, float(a["floor"][g]))
         if found is None:
             break
-        picks.append(found[0])
+        picks.append(rows[found[0]])
         gains.append(now[found[0]])
-        for row, value in columns[found[0]]:
+        for row, value in columns[picks[-1]]:
             covered[row] = max(covered[row], value)
     return picks, gains
 

@@ -51,7 +51,10 @@ def cases() -> dict[str, Case]:
     bounds = torch.full((SETS, BLOCK), float(ROWS), dtype=torch.float64)
     float_norms = norms.float()
     nearest = uniform(SETS, ROWS, dtype=torch.float32) * 4
-    entries = torch.arange(ROWS).repeat(BLOCK)
+    # Three rows for each candidate, of its own one of two sets.
+    start = torch.where(torch.arange(ROWS) < BLOCK, 0, BLOCK).unsqueeze(1)
+    size = torch.where(start == 0, BLOCK, ROWS - BLOCK)
+    entries = (start + (torch.arange(ROWS).unsqueeze(1) + torch.arange(3)) % size).flatten()
     coordinates = torch.stack([features[..., 0] * scale.float(), torch.full((SETS, ROWS), 2.0)], 1)
     return {
         "project": Case((features, uniform(SETS, WIDTH)), (0,)),
@@ -126,8 +129,9 @@ def cases() -> dict[str, Case]:
         "factored_sum": Case((features, features, uniform(SETS, ROWS)), (0,)),
         "asymmetry": Case((gram.triu().float(),), (0,)),
         "facility_location_sparse": Case(
-            (torch.arange(BLOCK + 1) * ROWS, entries, similarity[0].float().flatten(), coverage[0], bounds[0])
-            + (MOST, 0.0),
+            (torch.arange(ROWS + 1) * 3, entries, features.abs().flatten()[: 3 * ROWS], coverage[0])
+            + (torch.full((ROWS,), torch.inf, dtype=torch.float64), torch.tensor([0, BLOCK, ROWS]))
+            + (budgets, floor, MOST),
             (0, 1),
             (3,),
         ),
