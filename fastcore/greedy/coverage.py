@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
 from fastcore.greedy.active_lists import ActiveLists
 from fastcore.greedy.batches import Batch, FeatureSets, MatrixSets, marked, pick
+from fastcore.greedy.upper_products import LONGEST, UpperProducts
 from fastcore.memory import TILE_BYTES, block_rows, table_fits, tile_rows
-from fastcore.numerics import UNIT, product_error
+from fastcore.numerics import UNIT, product_error, tensor_cores_pay
 from fastcore.ops.asymmetry import asymmetry
 from fastcore.ops.coverage_gains import coverage_gains
 from fastcore.ops.facility_location_block import facility_location_block
@@ -35,12 +36,14 @@ class Coverage:
         matrix: (G, n, n) float32 similarities, a candidate a row, or None where only blocks are made.
         lists: what is kept of columns that were made once, where there is no matrix and room for it.
         computed: columns of n similarities made in blocks so far.
+        upper: bounds on similarities by tensor cores, where they are used.
     """
 
     error = 0.0
     matrix: Tensor | None = None
     lists: ActiveLists | None = None
     computed = 0
+    upper: UpperProducts | None = None
 
     def __init__(self, view: RowSimilarity | DenseSimilarity, batch: Batch) -> None:
         self.view = view
@@ -59,6 +62,14 @@ class Coverage:
     def block(self, at: Tensor) -> Tensor:
         """(G, B, n) float32 similarity of the candidates at positions (G, B) with all rows."""
         raise NotImplementedError
+
+    def current(self, at: Tensor) -> Tensor:
+        """The same; where it is not above the coverage, it may be -inf."""
+        return self.block(at)
+
+    def bound(self, at: Tensor) -> Tensor:
+        """Upper bounds on the same, but for `error`."""
+        return self.block(at)
 
     def columns(self, at: Tensor) -> Tensor:
         """(G, n, B) float64 similarity of all rows with those at positions (G, B)."""
@@ -85,14 +96,14 @@ class Coverage:
         if self.matrix is not None:
             return self.matrix
         if self.lists is None:
-            return self.block(at)
+            return self.current(at)
         listed = self.lists.listed(at[0])
         if not bool(listed.any()):
-            return self.block(at)
+            return self.current(at)
         out = self.coverage.new_empty(*at.shape, self.n, dtype=torch.float32)
         self.lists.similarity(at[0], listed, out[0])
         if not bool(listed.all()):
-            out[0, ~listed] = self.block(at[:, ~listed])[0]
+            out[0, ~listed] = self.current(at[:, ~listed])[0]
         return out
 
     def start(self) -> None:
@@ -102,7 +113,7 @@ class Coverage:
     def full(self) -> Tensor:
         """(G,) the coverage when all rows are picked."""
         best = torch.zeros_like(self.coverage)
-        for _, similarity in self.tiles():
+        for _, similarity in self.tiles(self.block):
             best = torch.maximum(best, similarity.amax(1).double())
         return (best * self.coverage.isfinite()).sum(1)
 
@@ -120,8 +131,8 @@ class Coverage:
             return self.n
         return block_rows(self.coverage.device, 4 * self.coverage.numel(), wanted)
 
-    def tiles(self) -> Iterator[tuple[slice, Tensor]]:
-        """Similarities of all candidates with all rows, (G, T, n) at a time."""
+    def tiles(self, make: Callable[[Tensor], Tensor]) -> Iterator[tuple[slice, Tensor]]:
+        """Similarities of all candidates with all rows, (G, T, n) at a time, by `make` where they are not kept."""
         step = self.step()
         for start in range(0, self.n, step):
             part = slice(start, start + step)
@@ -129,12 +140,12 @@ class Coverage:
                 yield part, self.matrix[:, part]
             else:
                 positions = torch.arange(self.n, device=self.coverage.device)[part]
-                yield part, self.block(positions.expand(len(self.coverage), -1))
+                yield part, make(positions.expand(len(self.coverage), -1))
 
     def sweep(self) -> None:
         """Brings the bounds of all candidates up to date: n^2 similarities."""
         bounds = self.bounds.clone()
-        for part, similarity in self.tiles():
+        for part, similarity in self.tiles(self.bound):
             gains, active = coverage_gains(similarity.contiguous(), self.coverage, self.error)
             bounds[:, part] = gains + self.error * active
         self.bounds = bounds.masked_fill_(self.bounds == -torch.inf, -torch.inf)
@@ -218,6 +229,20 @@ class FeatureCoverage(Coverage):
         if table_fits(view.device, int(MATRIX_BYTES * len(self.coverage) * self.n**2), limit):
             self.matrix = self._whole_matrix()
 
+    def bound_by_tensor_cores(self, limit: int) -> None:
+        """Makes similarities through bounds by tensor cores, where that pays and a copy fits in `limit` bytes."""
+        if self.matrix is not None or self.metric not in ("cosine", "dot"):
+            return
+        sets, n, width = self.sets.x.shape
+        longest = float(self.sets.norms.max().sqrt()) if self.metric == "dot" else 1.0
+        if not tensor_cores_pay(self.operand.device) or longest > LONGEST:
+            return
+        if not table_fits(self.operand.device, 4 * sets * n * UpperProducts.padded(width), limit):
+            return
+        upper = UpperProducts(self.operand, width, halves=self.metric == "cosine")
+        if upper.hold(self.operand):
+            self.upper, self.error = upper, self.error + upper.underflow
+
     def _cosine_operand(self) -> Tensor:
         # Rows are sqrt(1/2) (x / |x|, 1): their products are (1 + cos) / 2, at no further cost.
         sets, n, width = self.sets.x.shape
@@ -230,7 +255,7 @@ class FeatureCoverage(Coverage):
     def _whole_matrix(self) -> Tensor:
         sets, n, _ = self.operand.shape
         if self.metric not in ("cosine", "dot"):
-            return torch.cat([tile for _, tile in self.tiles()], 1)
+            return torch.cat([tile for _, tile in self.tiles(self.block)], 1)
         if sets > 1:
             return torch.bmm(self.operand, self.operand.mT)
         # Half of the products: the other triangle is its mirror image.
@@ -247,6 +272,23 @@ class FeatureCoverage(Coverage):
         if self.metric in ("cosine", "dot"):
             return torch.bmm(pick(self.operand, at), self.operand.mT)
         return self.sets.columns(at).mT.float().contiguous()
+
+    def current(self, at: Tensor) -> Tensor:
+        """The same; where it is not above the coverage, it may be -inf."""
+        if self.upper is None:
+            return self.block(at)
+        least = self.upper.least(self.coverage, self.error)
+        if not self.upper.pay(at, least):
+            return self.block(at)
+        self.computed += at.numel()
+        return self.upper.refined(at, self.operand, least)
+
+    def bound(self, at: Tensor) -> Tensor:
+        """Upper bounds on the same, but for `error`."""
+        if self.upper is None:
+            return self.block(at)
+        self.computed += at.numel()
+        return self.upper.bounds(at)
 
     def columns(self, at: Tensor) -> Tensor:
         """(G, n, B) float64 similarity of all rows with those at positions (G, B)."""

@@ -52,7 +52,9 @@ def facility_location(
     bytes (a third of what is free), similarities are kept: n^2 * d / 2 multiplications and then little more.
     Otherwise they are made in blocks: about 2 to 3 n^2 * d multiplications in all, with memory for the block, one
     copy of the features and, in half of `memory`, at most n / 16 entries for each row of what it still
-    adds to; 4 to 8 n^2 * d without room for those. Rows on the host are read once for each block, in float64.
+    adds to; 4 to 8 n^2 * d without room for those. On a GPU with tensor cores most of these products are TF32
+    bounds, with one more copy of the features, and float32 only where a bound is above the coverage. Rows on the
+    host are read once for each block, in float64.
     Minoux, "Accelerated greedy algorithms for maximizing submodular set functions", 1978.
     """
     if isinstance(view, ShardedView):
@@ -80,6 +82,8 @@ def facility_location(
             made.end(_reached(rows.covered(), target))
         _cover(rows, made, target, progress, block, out)
         out.count(columns=rows.computed)
+        if rows.upper is not None:
+            out.count(tensor_core_columns=rows.upper.columns, refined_pairs=rows.upper.pairs)
         out.add(batch, made)
 
     in_batches(cover, partition, view.device, 4 * (int(partition.sizes.max()) + copies), progress)
@@ -91,7 +95,11 @@ def _coverage(
 ) -> Coverage:
     if isinstance(view, FeatureSimilarity):
         streams = batch.streams(view.features)
-        return StreamedCoverage(view, batch) if streams else FeatureCoverage(view, batch, limit)
+        if streams:
+            return StreamedCoverage(view, batch)
+        rows = FeatureCoverage(view, batch, limit)
+        rows.bound_by_tensor_cores(limit // 4)
+        return rows
     if isinstance(view, GradientSimilarity):
         return GradientCoverage(view, batch, limit)
     return MatrixCoverage(view, batch)

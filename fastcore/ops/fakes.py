@@ -109,6 +109,10 @@ def coverage_gains(similarity: Tensor, coverage: Tensor, margin: float) -> tuple
     return gains, torch.empty_like(gains, dtype=torch.int64)
 
 
+def refine_products(products: Tensor, features: Tensor, positions: Tensor, least: Tensor) -> Tensor:
+    return torch.empty_like(positions)
+
+
 def facility_location_block(
     similarity: Tensor,
     features: Tensor | None,
@@ -175,6 +179,7 @@ OPS = (
     herding,
     matching_pursuit,
     coverage_gains,
+    refine_products,
     facility_location_block,
     coordinates,
     factored_project,
