@@ -10,9 +10,8 @@ from torch import Tensor
 
 from fastcore.greedy.active_lists import ActiveLists
 from fastcore.greedy.batches import Batch, FeatureSets, MatrixSets, marked, pick
-from fastcore.greedy.upper_products import LONGEST, UpperProducts
 from fastcore.memory import TILE_BYTES, block_rows, table_fits, tile_rows
-from fastcore.numerics import UNIT, product_error, tensor_cores_pay
+from fastcore.numerics import UNIT, product_error
 from fastcore.ops.asymmetry import asymmetry
 from fastcore.ops.coverage_gains import coverage_gains
 from fastcore.ops.facility_location_block import facility_location_block
@@ -36,14 +35,12 @@ class Coverage:
         matrix: (G, n, n) float32 similarities, a candidate a row, or None where only blocks are made.
         lists: what is kept of columns that were made once, where there is no matrix and room for it.
         computed: columns of n similarities made in blocks so far.
-        upper: bounds on similarities by tensor cores, where they are used.
     """
 
     error = 0.0
     matrix: Tensor | None = None
     lists: ActiveLists | None = None
     computed = 0
-    upper: UpperProducts | None = None
 
     def __init__(self, view: RowSimilarity | DenseSimilarity, batch: Batch) -> None:
         self.view = view
@@ -70,6 +67,10 @@ class Coverage:
     def bound(self, at: Tensor) -> Tensor:
         """Upper bounds on the same, but for `error`."""
         return self.block(at)
+
+    def counts(self) -> dict[str, int]:
+        """What was made so far, for `info`."""
+        return {"columns": self.computed}
 
     def columns(self, at: Tensor) -> Tensor:
         """(G, n, B) float64 similarity of all rows with those at positions (G, B)."""
@@ -132,7 +133,7 @@ class Coverage:
         return block_rows(self.coverage.device, 4 * self.coverage.numel(), wanted)
 
     def tiles(self, make: Callable[[Tensor], Tensor]) -> Iterator[tuple[slice, Tensor]]:
-        """Similarities of all candidates with all rows, (G, T, n) at a time, by `make` where they are not kept."""
+        """Similarities of all candidates with all rows, (G, T, n) at a time, by `make` if they are not kept."""
         step = self.step()
         for start in range(0, self.n, step):
             part = slice(start, start + step)
@@ -229,20 +230,6 @@ class FeatureCoverage(Coverage):
         if table_fits(view.device, int(MATRIX_BYTES * len(self.coverage) * self.n**2), limit):
             self.matrix = self._whole_matrix()
 
-    def bound_by_tensor_cores(self, limit: int) -> None:
-        """Makes similarities through bounds by tensor cores, where that pays and a copy fits in `limit` bytes."""
-        if self.matrix is not None or self.metric not in ("cosine", "dot"):
-            return
-        sets, n, width = self.sets.x.shape
-        longest = float(self.sets.norms.max().sqrt()) if self.metric == "dot" else 1.0
-        if not tensor_cores_pay(self.operand.device) or longest > LONGEST:
-            return
-        if not table_fits(self.operand.device, 4 * sets * n * UpperProducts.padded(width), limit):
-            return
-        upper = UpperProducts(self.operand, width, halves=self.metric == "cosine")
-        if upper.hold(self.operand):
-            self.upper, self.error = upper, self.error + upper.underflow
-
     def _cosine_operand(self) -> Tensor:
         # Rows are sqrt(1/2) (x / |x|, 1): their products are (1 + cos) / 2, at no further cost.
         sets, n, width = self.sets.x.shape
@@ -272,23 +259,6 @@ class FeatureCoverage(Coverage):
         if self.metric in ("cosine", "dot"):
             return torch.bmm(pick(self.operand, at), self.operand.mT)
         return self.sets.columns(at).mT.float().contiguous()
-
-    def current(self, at: Tensor) -> Tensor:
-        """The same; where it is not above the coverage, it may be -inf."""
-        if self.upper is None:
-            return self.block(at)
-        least = self.upper.least(self.coverage, self.error)
-        if not self.upper.pay(at, least):
-            return self.block(at)
-        self.computed += at.numel()
-        return self.upper.refined(at, self.operand, least)
-
-    def bound(self, at: Tensor) -> Tensor:
-        """Upper bounds on the same, but for `error`."""
-        if self.upper is None:
-            return self.block(at)
-        self.computed += at.numel()
-        return self.upper.bounds(at)
 
     def columns(self, at: Tensor) -> Tensor:
         """(G, n, B) float64 similarity of all rows with those at positions (G, B)."""

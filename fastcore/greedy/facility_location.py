@@ -19,8 +19,9 @@ from fastcore.greedy.gradients import GradientCoverage
 from fastcore.greedy.picks import Collector, Counter, PickList, Picks
 from fastcore.greedy.sharded import ShardedView
 from fastcore.greedy.streamed import StreamedCoverage
+from fastcore.greedy.tensor_core_coverage import TensorCoreCoverage
 from fastcore.memory import retried, spare_bytes
-from fastcore.numerics import full_precision
+from fastcore.numerics import full_precision, tensor_cores_pay
 from fastcore.ops.facility_location_sparse import facility_location_sparse
 from fastcore.similarity import (
     DenseSimilarity,
@@ -52,9 +53,9 @@ def facility_location(
     bytes (a third of what is free), similarities are kept: n^2 * d / 2 multiplications and then little more.
     Otherwise they are made in blocks: about 2 to 3 n^2 * d multiplications in all, with memory for the block, one
     copy of the features and, in half of `memory`, at most n / 16 entries for each row of what it still
-    adds to; 4 to 8 n^2 * d without room for those. On a GPU with tensor cores most of these products are TF32
-    bounds, with one more copy of the features, and float32 only where a bound is above the coverage. Rows on the
-    host are read once for each block, in float64.
+    adds to; 4 to 8 n^2 * d without room for those. With tensor cores most of these products are TF32,
+    with one more copy of the features; what those leave open is decided in float32 or float64. Rows on the host
+    are read once for each block, in float64.
     Minoux, "Accelerated greedy algorithms for maximizing submodular set functions", 1978.
     """
     if isinstance(view, ShardedView):
@@ -81,9 +82,7 @@ def facility_location(
         if target is not None:
             made.end(_reached(rows.covered(), target))
         _cover(rows, made, target, progress, block, out)
-        out.count(columns=rows.computed)
-        if rows.upper is not None:
-            out.count(tensor_core_columns=rows.upper.columns, refined_pairs=rows.upper.pairs)
+        out.count(**rows.counts())
         out.add(batch, made)
 
     in_batches(cover, partition, view.device, 4 * (int(partition.sizes.max()) + copies), progress)
@@ -97,9 +96,8 @@ def _coverage(
         streams = batch.streams(view.features)
         if streams:
             return StreamedCoverage(view, batch)
-        rows = FeatureCoverage(view, batch, limit)
-        rows.bound_by_tensor_cores(limit // 4)
-        return rows
+        kind = TensorCoreCoverage if tensor_cores_pay(view.device) else FeatureCoverage
+        return kind(view, batch, limit)
     if isinstance(view, GradientSimilarity):
         return GradientCoverage(view, batch, limit)
     return MatrixCoverage(view, batch)

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from fastcore.budget import Partition
-from fastcore.greedy import upper_products
+from fastcore.greedy import tensor_core_coverage
 from fastcore.greedy.facility_location import facility_location
-from fastcore.greedy.upper_products import UpperProducts
+from fastcore.greedy.rounded_products import RoundedProducts
 from fastcore.numerics import (
     LARGEST_TF32,
     LEAST,
@@ -75,7 +75,7 @@ def test_bounds_hold(kind: str, halves: bool, device: str, monkeypatch: pytest.M
     if device == "cpu":
         monkeypatch.setattr(torch, "bmm", poor_tensor_cores)
     with full_precision():
-        upper = UpperProducts(rows, 37, halves)
+        upper = RoundedProducts(rows, 37, halves)
         at = torch.arange(60, device=device)[None]
         bounds = upper.bounds(at).double() + upper.underflow
     exact = rows.double() @ rows.double().mT + 0.5 * halves
@@ -133,31 +133,45 @@ def run(data: Tensor, metric: str, there: bool, **options):
         return facility_location(view(data, metric), partition, **settings)
 
 
-@pytest.fixture(params=["refined", "as it pays"])
-def share(request, monkeypatch: pytest.MonkeyPatch) -> None:
-    if request.param == "refined":  # in every pass
-        monkeypatch.setattr(upper_products, "SHARE", 1)
+@pytest.fixture(params=["as it pays", "rounded", "refined", "in turns"])
+def kind_of_products(request, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param == "rounded":  # in every pass
+        monkeypatch.setattr(tensor_core_coverage, "WORTH_A_LIST", 0)
+        monkeypatch.setattr(tensor_core_coverage, "MEASURED", 1e9)
+    if request.param == "refined":
+        monkeypatch.setattr(tensor_core_coverage, "WORTH_A_LIST", 1e9)
+        monkeypatch.setattr(tensor_core_coverage, "REFINED", 1.0)
+    if request.param == "in turns":
+        monkeypatch.setattr(tensor_core_coverage, "MEASURED", 0)
+        monkeypatch.setattr(tensor_core_coverage, "PAUSE", 3)
+    return request.param
 
 
-@pytest.mark.usefixtures("share")
 @pytest.mark.parametrize("metric", ["cosine", "dot"])
 @pytest.mark.parametrize(
     "kind",
     ["random", "integer", "duplicates", "near ties", "all rounded down", "zero rows", "lengths", "tiny"],
 )
-def test_picks_are_the_same(kind: str, metric: str) -> None:
+def test_picks_are_the_same(kind: str, metric: str, kind_of_products: str) -> None:
     data = data_of(kind)
     without, through = run(data, metric, False), run(data, metric, True)
     assert torch.equal(through.rows, without.rows)
     assert torch.equal(through.gains, without.gains)
     assert "tensor_core_columns" not in without.info
-    assert through.info["tensor_core_columns"] >= ROWS
+    columns, made = through.info["columns"], through.info["tensor_core_columns"]
+    assert ROWS <= made <= columns
+    if kind_of_products == "rounded":
+        assert made == columns and through.info["refined_pairs"] == 0
+    if kind_of_products == "refined":
+        assert made == columns and through.info["refined_pairs"] > columns
+    if kind_of_products == "in turns":
+        assert made < columns
 
 
+@pytest.mark.usefixtures("kind_of_products")
 def test_picks_are_the_same_by_poor_tensor_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     data = data_of("all rounded down")
     without = run(data, "dot", False)
-    monkeypatch.setattr(upper_products, "SHARE", 1)
     monkeypatch.setattr(torch, "bmm", poor_tensor_cores)
     assert torch.equal(run(data, "dot", True).rows, without.rows)
 
@@ -198,7 +212,7 @@ def test_few_pairs_are_refined() -> None:
 
 def test_only_what_may_matter_is_kept() -> None:
     rows = hostile("random", np.random.default_rng(2))[None]
-    upper = UpperProducts(rows, 37, False)
+    upper = RoundedProducts(rows, 37, False)
     coverage = torch.linspace(-20, 20, 60, dtype=torch.float64)[None]
     coverage[0, 5] = torch.inf
     exact = rows.double() @ rows.double().mT

@@ -1,13 +1,15 @@
-"""Upper bounds on inner products by tensor cores, and float32 products only where they say that it matters.
+"""Inner products by tensor cores, of rows rounded to what these read, with bounds on what they leave out.
 
-An operand is rounded to what tensor cores read, so that what they leave out is known: with a = a' + r, b = b' + s,
-a b - a' b' = r b + a' s, at most |r| |b| + |a'| |s|. These lengths are measured. Two more columns, (length, rest)
-of a row and (rest, length) of a candidate, add this to the product itself, so that what comes out is a bound.
+With a = a' + r and b = b' + s, a b - a' b' = r b + a' s, at most |r| |b| + |a'| |s|. These lengths are measured.
+Two more columns, (length, rest) of a row and (rest, length) of a candidate, add this to the product itself, so
+that what comes out is an upper bound.
 
-Counted for an H100, 1 281 167 rows of 528 numbers and 512 candidates: the float32 product is 0.69 TFLOP, 14 ms at
-50 TFLOP/s. The bounds take 2 ms, a read and a write of them 2 ms, and each pair that may matter 2 KB of a row, all
-of them 1.4 TB: from the cache at 5 TB/s 0.27 s times the share of the pairs, from memory 0.45 s. So float32
-products take as long where a share between 1 / 45 and 1 / 27 of the pairs may matter.
+Counted for an H100 and a pass of 512 candidates over 1 281 167 rows of 528 numbers. In float32 the product is 0.69
+TFLOP, 14 ms at 50 TFLOP/s; by tensor cores 2 ms. Rounded products can be used as they are, where the gains of the
+few best are taken in float64 anyway: 2 KB for each row that they may still add to, 0.9 ms if these are all rows.
+Where float32 products are needed, `refine_products` reads and writes the bounds, 2 ms, and 2 KB of a row for each
+pair that may matter, all of them 1.4 TB: from the cache at 5 TB/s 0.27 s times their share, from memory 0.45 s. So
+float32 products take as long where a share between 1 / 45 and 1 / 27 of the pairs may matter.
 """
 
 from __future__ import annotations
@@ -27,9 +29,6 @@ from fastcore.numerics import (
 )
 from fastcore.ops.refine_products import refine_products
 
-SHARE = 32
-"""Where more than 1 / SHARE of the pairs may matter, float32 products of all of them are made."""
-
 SAMPLE = 4096
 """Rows that say how many pairs may matter."""
 
@@ -37,22 +36,21 @@ LONGEST = 1e18
 """Of rows that are no longer, no sum comes near the largest float32."""
 
 
-class UpperProducts:
-    """Bounds on the inner products of candidates with all rows of sets (G, n, w) float32.
+class RoundedProducts:
+    """Inner products of candidates with all rows of sets (G, n, w) float32.
 
     `halves` is for rows that have another coordinate, sqrt(1/2): it adds 1/2 to each product, exactly.
 
     Attributes:
-        columns: columns of n bounds made so far.
+        columns: columns of n products made so far.
         underflow: what products below the range of float32 can take off a bound.
-        pairs: float32 products made so far because their bound said that they may matter.
+        pairs: float32 products made so far because a bound said that they may matter.
     """
 
     def __init__(self, rows: Tensor, width: int, halves: bool) -> None:
         sets, n, _ = rows.shape
         self.n, self.columns, self.pairs = n, 0, 0
-        constants = 2 if halves else 0
-        self._bound = width + constants
+        self._bound = width + 2 * halves
         self._operand = rows.new_zeros(sets, n, self.padded(width))
         self._operand[:, :, width : self._bound] = 0.5
         # The sum of the sizes of all terms is at most |a| |b| and what bounds the rests; with the constants, whose
@@ -66,6 +64,7 @@ class UpperProducts:
             self._round(rows[:, part, :width], part)
 
         in_tiles(one, n, sets * 32 * width, TILE_BYTES, rows.device)
+        self._most = self._ends(self._operand)
 
     @staticmethod
     def padded(width: int) -> int:
@@ -84,6 +83,11 @@ class UpperProducts:
         self._operand[:, part, self._bound] = round_up_to_tf32(length * (1 + 1e-6))
         self._operand[:, part, self._bound + 1] = round_up_to_tf32(rest * (1 + 1e-6))
 
+    def _ends(self, operand: Tensor) -> tuple[float, float]:
+        """The largest length and the largest rest of rows."""
+        length, rest = operand[:, :, self._bound : self._bound + 2].flatten(0, 1).amax(0).tolist()
+        return length, rest
+
     def hold(self, rows: Tensor) -> bool:
         """Whether bounds made on this device are above products in float64, for some of the rows.
 
@@ -92,18 +96,29 @@ class UpperProducts:
         step, few = max(1, self.n // SAMPLE), max(1, self.n // 64)
         at = torch.arange(0, self.n, few, device=rows.device).expand(len(rows), -1)
         exact = pick(rows, at).double() @ rows[:, ::step].double().mT
-        bounds = self._multiply(at, self._operand[:, ::step]).double()
+        bounds = self._upper(at, self._operand[:, ::step]).double()
         return bool((bounds >= exact - self.underflow).all())
 
     def bounds(self, at: Tensor) -> Tensor:
         """(G, B, n) float32 upper bounds for the candidates at positions (G, B), but for `underflow`."""
         self.columns += at.numel()
-        return self._multiply(at, self._operand)
+        return self._upper(at, self._operand)
 
-    def _multiply(self, at: Tensor, rows: Tensor) -> Tensor:
+    def near(self, at: Tensor) -> tuple[Tensor, float]:
+        """(G, B, n) float32 products of the candidates at positions (G, B), and their error."""
+        self.columns += at.numel()
         candidates = pick(self._operand, at)
-        ends = slice(self._bound, self._bound + 2)
+        (length, rest), (longest, most) = self._ends(candidates), self._most
+        candidates[:, :, self._bound :] = 0
+        error = (length * most + rest * longest) * (1 + 1e-12) + self.underflow
+        return self._multiply(candidates, self._operand), error
+
+    def _upper(self, at: Tensor, rows: Tensor) -> Tensor:
+        candidates, ends = pick(self._operand, at), slice(self._bound, self._bound + 2)
         candidates[:, :, ends] = candidates[:, :, ends].flip(2)
+        return self._multiply(candidates, rows)
+
+    def _multiply(self, candidates: Tensor, rows: Tensor) -> Tensor:
         with tensor_cores():
             return torch.bmm(candidates, rows.mT)
 
@@ -115,11 +130,11 @@ class UpperProducts:
         value = coverage - (1 + 1e-6) * (error + self.underflow) - 4 * UNIT * coverage.abs()
         return torch.where(coverage == torch.inf, torch.inf, value).float()
 
-    def pay(self, at: Tensor, least: Tensor) -> bool:
-        """Whether few enough of the pairs of these candidates may matter."""
+    def active(self, at: Tensor, least: Tensor) -> float:
+        """The share of the pairs of these candidates that may matter, from a sample of the rows."""
         step = max(1, self.n // SAMPLE)
-        some = self._multiply(at, self._operand[:, ::step])
-        return int((some > least[:, None, ::step]).sum()) * SHARE <= some.numel()
+        some = self._upper(at, self._operand[:, ::step])
+        return float((some > least[:, None, ::step]).mean(dtype=torch.float32))
 
     def refined(self, at: Tensor, rows: Tensor, least: Tensor) -> Tensor:
         """(G, B, n) products of `rows` in float32 where they may matter, -inf elsewhere."""
