@@ -227,6 +227,17 @@ def test_only_what_may_matter_is_kept() -> None:
     assert float((found.double() - wanted)[kept].abs().max()) < 1e-4
 
 
+@pytest.mark.parametrize("error", [0.0, 1e-12, 1e-6, 0.1])
+def test_what_must_be_reached_is_below_the_coverage(error: float) -> None:
+    rng = torch.Generator().manual_seed(0)
+    coverage = torch.cat([torch.zeros(1), torch.rand(2000, generator=rng) - 0.5, torch.tensor([1e-30, 1e30])])
+    coverage = (coverage.double() * (1 + 1e-9))[None]
+    upper = RoundedProducts(torch.ones(1, 3, 5), 5, False)
+    least = upper.least(coverage, error).double()
+    assert bool((least + error <= coverage * (1 - 1e-15 * coverage.sign())).all())
+    assert bool((least + error >= coverage - 2e-6 * (coverage.abs() + error) - 1e-30).all())
+
+
 def test_precision_is_lowered_for_the_bounds_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     matmul = torch.backends.cuda.matmul
     seen, bmm = [], torch.bmm
