@@ -196,13 +196,14 @@ def test_sets_side_by_side() -> None:
     assert torch.equal(through.rows, without.rows)
 
 
-def test_few_pairs_are_refined() -> None:
+@pytest.mark.parametrize("device", ["cpu", CUDA])
+def test_few_pairs_are_refined(device: str) -> None:
     rng = np.random.default_rng(5)
     centers = rng.standard_normal((40, 16))
     x = centers[rng.integers(0, 40, 2000)] + 0.05 * rng.standard_normal((2000, 16))
     data = torch.from_numpy(x.astype(np.float32))
     without = run(data, "cosine", False, memory=2_000_000)
-    through = run(data, "cosine", True, memory=2_000_000)
+    through = run(data.to(device), "cosine", True, memory=2_000_000)
     columns = through.info["tensor_core_columns"]
     assert torch.equal(through.rows, without.rows)
     assert columns > 2000, "behind the sweep, too"
