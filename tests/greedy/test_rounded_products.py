@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from fastcore import memory
 from fastcore.budget import Partition
 from fastcore.greedy import tensor_core_coverage
 from fastcore.greedy.facility_location import facility_location
@@ -19,9 +20,11 @@ from fastcore.numerics import (
     full_precision,
     round_to_tf32,
     round_up_to_tf32,
+    tensor_cores,
     tensor_cores_pay,
 )
 from fastcore.similarity import view
+from tests.greedy.shortage import Shortage
 
 CUDA = pytest.param("cuda", marks=pytest.mark.gpu)
 ROWS, PICKS, ROOM = 400, 40, 260_000  # bytes: for the copy and for lists, not for all similarities
@@ -34,12 +37,13 @@ def cut(sums: Tensor) -> Tensor:
 
 
 def poor_tensor_cores(candidates: Tensor, columns: Tensor) -> Tensor:
-    """The product by an adder that takes one term after the other, and errs downwards each time."""
+    """The product by an adder that takes one term after the other, errs downwards each time, and knows no
+    subnormal numbers."""
     sums = torch.zeros(*candidates.shape[:2], columns.shape[2], dtype=torch.float64)
     for k in range(candidates.shape[2]):
         term = candidates[:, :, k, None].double() * columns[:, k].unsqueeze(1).double()
-        sums = torch.where(term == 0, sums, cut(sums + term))
-    return sums.float()
+        sums = torch.where(term.abs() < LEAST, sums, cut(sums + term))
+    return sums.masked_fill_(sums.abs() < LEAST, 0.0).float()
 
 
 def hostile(kind: str, rng: np.random.Generator) -> Tensor:
@@ -123,6 +127,8 @@ def data_of(kind: str) -> Tensor:
         x *= (10.0 ** rng.integers(-20, 4, (ROWS, 1))).astype(np.float32)
     if kind == "tiny":
         x *= 1e-18
+    if kind == "least":  # products are hardly normal numbers
+        x *= 1e-19
     return torch.from_numpy(x.astype(np.float32))
 
 
@@ -169,11 +175,15 @@ def test_picks_are_the_same(kind: str, metric: str, kind_of_products: str) -> No
 
 
 @pytest.mark.usefixtures("kind_of_products")
-def test_picks_are_the_same_by_poor_tensor_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    data = data_of("all rounded down")
-    without = run(data, "dot", False)
-    monkeypatch.setattr(torch, "bmm", poor_tensor_cores)
-    assert torch.equal(run(data, "dot", True).rows, without.rows)
+@pytest.mark.parametrize("kind", ["all rounded down", "least"])
+def test_picks_are_the_same_by_poor_tensor_cores(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, partition, bmm = data_of(kind), Partition.whole(ROWS, 12), torch.bmm
+    without = run(data, "dot", False, partition=partition)
+    allowed = torch.backends.cuda.matmul
+    monkeypatch.setattr(torch, "bmm", lambda a, b: (poor_tensor_cores if allowed.allow_tf32 else bmm)(a, b))
+    through = run(data, "dot", True, partition=partition)
+    assert torch.equal(through.rows, without.rows)
+    assert through.info["tensor_core_columns"] >= ROWS
 
 
 @pytest.mark.parametrize("metric", ["cosine", "dot"])
@@ -244,19 +254,41 @@ def test_precision_is_lowered_for_the_bounds_alone(monkeypatch: pytest.MonkeyPat
     seen, bmm = [], torch.bmm
 
     def watched(a: Tensor, b: Tensor) -> Tensor:
-        seen.append((a.shape[2], matmul.allow_tf32))
+        rounded = all(bool((x.contiguous().view(torch.int32) & 0x1FFF == 0).all()) for x in (a, b))
+        seen.append((rounded, matmul.allow_tf32))
         return bmm(a, b)
 
     monkeypatch.setattr(torch, "bmm", watched)
-    before = matmul.fp32_precision, torch.get_float32_matmul_precision()
+    monkeypatch.setattr(tensor_core_coverage, "MEASURED", 0)  # so that float32 products are made, too
     run(data_of("random"), "cosine", True)
-    assert (matmul.fp32_precision, torch.get_float32_matmul_precision()) == before
-    assert {allowed for _, allowed in seen} == {True, False} or {allowed for _, allowed in seen} == {True}
-    plain = view(data_of("random"), "cosine")
-    with assume_tensor_cores(False):
-        seen.clear()
-        facility_location(plain, Partition.whole(ROWS, 3), memory=ROOM, block=16)
-    assert not any(allowed for _, allowed in seen)
+    assert set(seen) == {(True, True), (False, False)}
+
+
+@pytest.mark.parametrize("precision", ["none", "ieee"])
+def test_the_precision_is_put_back(precision: str) -> None:
+    matmul = torch.backends.cuda.matmul
+    matmul.allow_tf32 = False
+    matmul.fp32_precision = precision
+    with pytest.raises(ValueError, match="stop"), tensor_cores():
+        assert matmul.allow_tf32
+        raise ValueError("stop")
+    assert (matmul.allow_tf32, matmul.fp32_precision) == (False, precision)
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+@pytest.mark.parametrize("measured", [0, 1e9])
+def test_memory_that_runs_out(measured: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "SMALLEST", 0)
+    monkeypatch.setattr(tensor_core_coverage, "MEASURED", measured)
+    data, partition = data_of("random"), Partition.whole(ROWS, 5)
+    with Shortage() as clean:
+        expected = run(data, "cosine", True, partition=partition)
+    for failing in range(10, clean.count, max(1, clean.count // 12)):
+        with memory.plan() as plan, Shortage(failing) as shortage:
+            got = memory.retried(lambda: run(data, "cosine", True, partition=partition))
+        assert shortage.raised == plan.retries == 1
+        assert torch.equal(got.rows, expected.rows), f"operation {failing}"
+        assert torch.equal(got.gains, expected.gains), f"operation {failing}"
 
 
 def test_where_they_are_used() -> None:
