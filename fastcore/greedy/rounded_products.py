@@ -105,12 +105,12 @@ class RoundedProducts:
         return self._upper(at, self._operand)
 
     def near(self, at: Tensor) -> tuple[Tensor, float]:
-        """(G, B, n) float32 products of the candidates at positions (G, B), and their error."""
+        """(G, B, n) float32 products of candidates at positions (G, B), and their error but for `underflow`."""
         self.columns += at.numel()
         candidates = pick(self._operand, at)
         (length, rest), (longest, most) = self._ends(candidates), self._most
         candidates[:, :, self._bound :] = 0
-        error = (length * most + rest * longest) * (1 + 1e-12) + self.underflow
+        error = (length * most + rest * longest) * (1 + 1e-12)
         return self._multiply(candidates, self._operand), error
 
     def _upper(self, at: Tensor, rows: Tensor) -> Tensor:
@@ -125,9 +125,9 @@ class RoundedProducts:
     def least(self, coverage: Tensor, error: float) -> Tensor:
         """(G, n) float32: a bound that is not above it belongs to a similarity that is not above the coverage.
 
-        `error` is how far the products of the operand are from the similarities.
+        `error` is how far the products of the operand are from the similarities, and `underflow`.
         """
-        value = coverage - (1 + 1e-6) * (error + self.underflow) - 4 * UNIT * coverage.abs()
+        value = coverage - (1 + 1e-6) * error - 4 * UNIT * coverage.abs()
         return torch.where(coverage == torch.inf, torch.inf, value).float()
 
     def active(self, at: Tensor, least: Tensor) -> float:
