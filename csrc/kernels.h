@@ -280,6 +280,18 @@ struct CoverageGains {
   int64_t sets, block, rows;
 };
 
+// What may matter of many inner products. Where products[j][i] > least[i], or is NaN, it becomes the inner
+// product of the features of row i and of row positions[j], summed in float in an order that depends on the
+// width alone; elsewhere -inf. counts[j] = number of those of candidate j.
+struct RefineProducts {
+  float* products;           // (sets, block, rows), changed
+  const float* features;     // (sets, rows, width)
+  const int64_t* positions;  // (sets, block), rows of the candidates
+  const float* least;        // (sets, rows)
+  int64_t* counts;           // (sets, block)
+  int64_t sets, block, rows, width;
+};
+
 enum class Metric : int64_t { kPrecomputed = 0, kCosine = 1, kDot = 2, kEuclidean = 3, kRbf = 4 };
 
 // Lazy greedy inside a block, exact.

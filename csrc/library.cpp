@@ -366,6 +366,23 @@ Tensor coverage_gains(const Tensor& similarity, const Tensor& coverage) {
 }
 
 template <class Backend>
+Tensor refine_products(Tensor products, const Tensor& features, const Tensor& positions,
+                       const Tensor& least) {
+  const Call call("refine_products", products);
+  const auto [sets, block, rows] = call.sizes<3>("products", products);
+  RefineProducts args{};
+  args.width = call.sizes<3>("features", features)[2];
+  BIND(products, sets, block, rows);
+  BIND(features, sets, rows, args.width);
+  BIND(positions, sets, block);
+  BIND(least, sets, rows);
+  Tensor counts = call.make(args.counts, {sets, block}, 0.0);
+  args.sets = sets, args.block = block, args.rows = rows;
+  Backend::run(args, products);
+  return counts;
+}
+
+template <class Backend>
 std::tuple<Tensor, Tensor, Tensor> facility_location_block(
     const Tensor& similarity, std::optional<Tensor> features, std::optional<Tensor> scale,
     std::optional<Tensor> norms, std::optional<Tensor> second, const Tensor& positions, Tensor coverage,
@@ -548,6 +565,8 @@ FASTCORE_LIBRARY(FASTCORE_NAMESPACE, library) {
       "Tensor(a!) taken, Tensor(b!) correlations, Tensor(c!) columns, Tensor(d!) whitener, "
       "Tensor(e!) picks, Tensor(f!) gains, Tensor(g!) weights, int steps) -> Tensor");
   library.def("coverage_gains(Tensor similarity, Tensor coverage) -> Tensor");
+  library.def(
+      "refine_products(Tensor(a!) products, Tensor features, Tensor positions, Tensor least) -> Tensor");
   library.def(
       "facility_location_block(Tensor similarity, Tensor? features, Tensor? scale, Tensor? norms, "
       "Tensor? second, Tensor positions, Tensor(a!) coverage, Tensor(b!) bounds, Tensor row_ids, "

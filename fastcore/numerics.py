@@ -5,12 +5,20 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import torch
+from torch import Tensor
 
 UNIT = 2.0**-24
 """Unit roundoff of float32."""
+
+LARGEST_TF32 = (2 - 2.0**-10) * 2.0**127
+LEAST = 2.0**-126
+"""The smallest normal number: tensor cores may take smaller ones for 0."""
+
+_tensor_cores: ContextVar[bool | None] = ContextVar("fastcore_tensor_cores", default=None)
 
 
 def product_error(width: int) -> float:
@@ -43,3 +51,65 @@ def full_precision() -> Iterator[None]:
             stack.callback(setattr, layer, "fp32_precision", layer.fp32_precision)
             layer.fp32_precision = "ieee"
         yield
+
+
+def tensor_core_error(width: int) -> float:
+    """Bound on what tensor cores add to the error of an inner product of two `width`-vectors that TF32 holds.
+
+    Relative to the sum of the sizes of its terms. The products are exact; it is assumed that each addition errs by
+    at most 4 units of that sum. NVIDIA documents no bound; tests by others found additions that cut off what is
+    below one or two units in the last place of the largest term (Fasi et al., "Numerical behavior of NVIDIA
+    tensor cores", 2021), and a chain of them for every eight terms. A float32 product errs by less.
+    """
+    return 4 * (width + 4) * UNIT
+
+
+def round_to_tf32(x: Tensor) -> Tensor:
+    """float32 numbers rounded to the 10 bits behind the first that tensor cores read: to nearest, ties to even.
+
+    Numbers below the smallest normal one become 0, and none becomes infinite.
+    """
+    bits = x.contiguous().view(torch.int32)
+    rounded = ((bits + (0xFFF + ((bits >> 13) & 1))) & ~0x1FFF).view(torch.float32)
+    return rounded.clamp_(-LARGEST_TF32, LARGEST_TF32).masked_fill_(x.abs() < LEAST, 0.0)
+
+
+def round_up_to_tf32(x: Tensor) -> Tensor:
+    """Numbers >= 0 rounded up to one that TF32 holds, and to a normal one; inf where there is none."""
+    least = x.float().clamp(min=LEAST)
+    least = torch.where(least.double() < x, torch.nextafter(least, torch.full_like(least, torch.inf)), least)
+    bits = least.contiguous().view(torch.int32)
+    return ((bits + 0x1FFF) & ~0x1FFF).view(torch.float32)
+
+
+@contextlib.contextmanager
+def tensor_cores() -> Iterator[None]:
+    """Inside `full_precision`: float32 products on a GPU may read 10 bits behind the first, in this block."""
+    matmul: Any = torch.backends.cuda.matmul
+    before = matmul.fp32_precision
+    matmul.allow_tf32 = True
+    try:
+        yield
+    finally:
+        matmul.allow_tf32 = False
+        matmul.fp32_precision = before
+
+
+def tensor_cores_pay(device: torch.device) -> bool:
+    """Whether TF32 products are several times as fast as float32 ones on a device."""
+    chosen = _tensor_cores.get()
+    if chosen is not None:
+        return chosen
+    if device.type != "cuda" or torch.version.cuda is None:
+        return False
+    return torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+@contextlib.contextmanager
+def assume_tensor_cores(there: bool) -> Iterator[None]:
+    """Takes it that there are tensor cores, or none, on any device: for tests and measurements."""
+    token = _tensor_cores.set(there)
+    try:
+        yield
+    finally:
+        _tensor_cores.reset(token)

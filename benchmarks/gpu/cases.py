@@ -14,6 +14,7 @@ from benchmarks.gpu import data, loops
 from benchmarks.gpu.case import IMAGENET, PER_CLASS, PREFIX, SMALL, Case, Data, Size, Work
 from benchmarks.gpu.deepfool import DEEPFOOL
 from benchmarks.refcheck import FacilityLocation, GraphCut, Herding, KCenter
+from fastcore.numerics import assume_tensor_cores
 
 WIDTH, CLASSES, CLUSTERS = 512, 1000, 1000
 VALIDATION = 50  # rows of a class
@@ -115,10 +116,18 @@ def _facility_balanced(size: Size, info: dict[str, Any]) -> Work:
 
 
 def _facility_whole(size: Size, info: dict[str, Any]) -> Work:
-    """A column of n products for every one that was computed, the first sweep included: 2 n d each."""
+    """A column of n products for every one that was computed, the first sweep included: 2 n d, written and read.
+
+    A pair that is refined takes a product in float32; the rows for it are read from a cache.
+    """
     d = _narrow(size)
     columns = max(float(info.get("columns", 0)), float(size.n))
-    return Work(4.0 * size.n * d * columns / BLOCK, 2.0 * size.n * d * columns)
+    rounded = float(info.get("tensor_core_columns", 0))
+    moved = 4.0 * size.n * columns * (d / BLOCK + 2)
+    plain = 2.0 * d * (size.n * (columns - rounded) + info.get("refined_pairs", 0))
+    if rounded * size.n * 2.0 * d < 8 * plain:  # tensor cores are about that much faster
+        return Work(moved, plain)
+    return Work(moved, 2.0 * d * size.n * columns, "tf32")
 
 
 def _log_det(size: Size, info: dict[str, Any]) -> Work:
@@ -138,6 +147,15 @@ def _craig(size: Size, info: dict[str, Any]) -> Work:
     m, width = size.n / size.classes, _classes(size) + _narrow(size)
     evaluations = info.get("evaluations", size.n) / size.n
     return Work(4.0 * size.n * (width + m * (2 + evaluations)), 1.0 * size.n * m * width, "float64")
+
+
+class Float32(Case):
+    """The same selection without tensor cores, to compare with."""
+
+    def select(self, data: Data, size: Size, **options: Any) -> Any:
+        """The selection that is timed."""
+        with assume_tensor_cores(False):
+            return super().select(data, size, **options)
 
 
 # ---- the table --------------------------------------------------------------------------------------------
@@ -194,6 +212,10 @@ _ALL = (
         _contextual, options=ROW, width=0, classes=CLASSES, loop=loops.contextual_diversity,
     ),
     DEEPFOOL,
+    Float32(
+        "facility_location_float32", "facility_location", (Size(200_000, 2000),), TINY, _features, _facility_whole,
+        judge=loops.facility_location_tiled, prefix=lambda size: PREFIX if size.n <= SMALL else 3,
+    ),
     Case(
         "facility_location", "facility_location",
         (Size(50_000, 500), Size(200_000, 2000), Size(IMAGENET, ONE_PERCENT, 120.0, limit=150.0)), TINY, _features,

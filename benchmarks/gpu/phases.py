@@ -24,6 +24,7 @@ OPS = ("tests/ops/test_reference.py", "tests/ops/test_brute_force.py", "tests/op
 OTHERS = {  # further tests that are marked `gpu`, and what their modules import
     "tests/greedy/test_glister.py": (),
     "tests/greedy/test_matching_pursuit.py": ("scipy",),
+    "tests/greedy/test_rounded_products.py": (),
     "tests/signals/test_extract.py": (),
 }
 CONTRACT = "tests/api/test_contract.py"

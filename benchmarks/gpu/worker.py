@@ -19,7 +19,16 @@ from benchmarks.gpu import clock
 from benchmarks.gpu.case import Case, Data, Size
 from benchmarks.gpu.faults import FAULTS
 
-NOTES = ("passes", "columns", "evaluations", "refinements", "steps", "refreshes")
+NOTES = (
+    "passes",
+    "columns",
+    "tensor_core_columns",
+    "refined_pairs",
+    "evaluations",
+    "refinements",
+    "steps",
+    "refreshes",
+)
 WHOLE = ("torch-fps", "triton-submodular")  # peers whose time is not in proportion to the picks
 
 

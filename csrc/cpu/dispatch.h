@@ -18,6 +18,7 @@
   X(herding, Herding)                                 \
   X(matching_pursuit, MatchingPursuit)                \
   X(coverage_gains, CoverageGains)                    \
+  X(refine_products, RefineProducts)                  \
   X(facility_location_block, FacilityLocationBlock)   \
   X(facility_location_sparse, FacilityLocationSparse) \
   X(deepfool_step, DeepfoolStep)

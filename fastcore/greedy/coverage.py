@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -65,6 +65,18 @@ class Coverage:
         """(G, B, n) float32 similarity of the candidates at positions (G, B) with all rows."""
         raise NotImplementedError
 
+    def current(self, at: Tensor) -> Tensor:
+        """The same; where it is not above the coverage, it may be -inf."""
+        return self.block(at)
+
+    def bound(self, at: Tensor) -> Tensor:
+        """Upper bounds on the same, but for `error`."""
+        return self.block(at)
+
+    def counts(self) -> dict[str, int]:
+        """What was made so far, for `info`."""
+        return {"columns": self.computed}
+
     def columns(self, at: Tensor) -> Tensor:
         """(G, n, B) float64 similarity of all rows with those at positions (G, B)."""
         raise NotImplementedError
@@ -90,14 +102,14 @@ class Coverage:
         if self.matrix is not None:
             return self.matrix
         if self.lists is None:
-            return self.block(at)
+            return self.current(at)
         listed = self.lists.listed(at[0])
         if not bool(listed.any()):
-            return self.block(at)
+            return self.current(at)
         out = self.coverage.new_empty(*at.shape, self.n, dtype=torch.float32)
         self.lists.similarity(at[0], listed, out[0])
         if not bool(listed.all()):
-            out[0, ~listed] = self.block(at[:, ~listed])[0]
+            out[0, ~listed] = self.current(at[:, ~listed])[0]
         return out
 
     def start(self) -> None:
@@ -107,7 +119,7 @@ class Coverage:
     def full(self) -> Tensor:
         """(G,) the coverage when all rows are picked."""
         best = torch.zeros_like(self.coverage)
-        for _, similarity in self.tiles():
+        for _, similarity in self.tiles(self.block):
             best = torch.maximum(best, similarity.amax(1).double())
         return (best * self.coverage.isfinite()).sum(1)
 
@@ -125,8 +137,8 @@ class Coverage:
             return self.n
         return block_rows(self.coverage.device, 4 * self.coverage.numel(), wanted)
 
-    def tiles(self) -> Iterator[tuple[slice, Tensor]]:
-        """Similarities of all candidates with all rows, (G, T, n) at a time."""
+    def tiles(self, make: Callable[[Tensor], Tensor]) -> Iterator[tuple[slice, Tensor]]:
+        """Similarities of all candidates with all rows, (G, T, n) at a time, by `make` if they are not kept."""
         step = self.step()
         for start in range(0, self.n, step):
             part = slice(start, start + step)
@@ -134,12 +146,12 @@ class Coverage:
                 yield part, self.matrix[:, part]
             else:
                 positions = torch.arange(self.n, device=self.coverage.device)[part]
-                yield part, self.block(positions.expand(len(self.coverage), -1))
+                yield part, make(positions.expand(len(self.coverage), -1))
 
     def sweep(self) -> None:
         """Brings the bounds of all candidates up to date: n^2 similarities."""
         bounds = self.bounds.clone()
-        for part, similarity in self.tiles():
+        for part, similarity in self.tiles(self.bound):
             bounds[:, part] = coverage_gains(similarity.contiguous(), self.coverage - self.error)
         self.bounds = bounds.masked_fill_(self.bounds == -torch.inf, -torch.inf)
 
@@ -234,7 +246,7 @@ class FeatureCoverage(Coverage):
     def _whole_matrix(self) -> Tensor:
         sets, n, _ = self.operand.shape
         if self.metric not in ("cosine", "dot"):
-            return torch.cat([tile for _, tile in self.tiles()], 1)
+            return torch.cat([tile for _, tile in self.tiles(self.block)], 1)
         if sets > 1:
             return torch.bmm(self.operand, self.operand.mT)
         # Half of the products: the other triangle is its mirror image.

@@ -20,8 +20,9 @@ from fastcore.greedy.gradients import GradientCoverage
 from fastcore.greedy.picks import Collector, Counter, PickList, Picks
 from fastcore.greedy.sharded import ShardedView
 from fastcore.greedy.streamed import StreamedCoverage
+from fastcore.greedy.tensor_core_coverage import TensorCoreCoverage
 from fastcore.memory import retried, spare_bytes
-from fastcore.numerics import full_precision
+from fastcore.numerics import full_precision, tensor_cores_pay
 from fastcore.similarity import (
     DenseSimilarity,
     FeatureSimilarity,
@@ -52,7 +53,9 @@ def facility_location(
     bytes (a third of what is free), similarities are kept: n^2 * d / 2 multiplications and then little more.
     Otherwise they are made in blocks: about 2 to 3 n^2 * d multiplications in all, with memory for the block, one
     copy of the features and, in half of `memory`, at most n / 16 entries for each row of what it still
-    adds to; 4 to 8 n^2 * d without room for those. Rows on the host are read once for each block, in float64.
+    adds to; 4 to 8 n^2 * d without room for those. With tensor cores most of these products are TF32,
+    with one more copy of the features; what those leave open is decided in float32 or float64. Rows on the host
+    are read once for each block, in float64.
     Minoux, "Accelerated greedy algorithms for maximizing submodular set functions", 1978.
     """
     if isinstance(view, ShardedView):
@@ -79,7 +82,7 @@ def facility_location(
         if target is not None:
             made.end(reached(rows.covered(), target))
         _cover(rows, made, target, progress, block, out)
-        out.count(columns=rows.computed)
+        out.count(**rows.counts())
         out.add(batch, made)
 
     in_batches(cover, partition, view.device, 4 * (int(partition.sizes.max()) + copies), progress)
@@ -91,7 +94,10 @@ def _coverage(
 ) -> Coverage:
     if isinstance(view, FeatureSimilarity):
         streams = batch.streams(view.features)
-        return StreamedCoverage(view, batch) if streams else FeatureCoverage(view, batch, limit)
+        if streams:
+            return StreamedCoverage(view, batch)
+        kind = TensorCoreCoverage if tensor_cores_pay(view.device) else FeatureCoverage
+        return kind(view, batch, limit)
     if isinstance(view, GradientSimilarity):
         return GradientCoverage(view, batch, limit)
     return MatrixCoverage(view, batch)

@@ -108,6 +108,10 @@ def coverage_gains(similarity: Tensor, coverage: Tensor) -> Tensor:
     return similarity.new_empty(similarity.shape[:2], dtype=torch.float64)
 
 
+def refine_products(products: Tensor, features: Tensor, positions: Tensor, least: Tensor) -> Tensor:
+    return torch.empty_like(positions)
+
+
 def facility_location_block(
     similarity: Tensor,
     features: Tensor | None,
@@ -176,6 +180,7 @@ OPS = (
     herding,
     matching_pursuit,
     coverage_gains,
+    refine_products,
     facility_location_block,
     coordinates,
     factored_project,

@@ -21,6 +21,7 @@ from benchmarks.gpu.cases import CASES
 from benchmarks.gpu.faults import FAULTS
 from benchmarks.gpu.records import Record, RecordFile, table
 from benchmarks.refcheck import FacilityLocation, GraphCut, Herding, KCenter, judge
+from fastcore.numerics import assume_tensor_cores
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "benchmarks" / "run_gpu.sh"
@@ -126,7 +127,7 @@ def test_the_targets_are_those_at_full_size() -> None:
     assert seconds == {
         "k_center": [2, 15], "graph_cut": [2], "herding": [8], "contextual_diversity": [4], "cal": [3],
         "glister": [15], "facility_location_balanced": [0.8], "facility_location": [120], "log_det": [1],
-        "gradmatch": [2], "craig": [1.5], "deepfool": [],
+        "gradmatch": [2], "craig": [1.5], "deepfool": [], "facility_location_float32": [],
     }  # fmt: skip
     assert CASES["deepfool"].speed_up == 30 and CASES["k_center"].speed_up == 5
     assert [size.k for size in full["k_center"]] == [12_812, 128_117]
@@ -145,6 +146,22 @@ def test_counts_are_those_of_the_formulas() -> None:
     gram = CASES["craig"].work(balanced, {})
     assert 2 * gram.operations == pytest.approx(2 * 1000 * 1281**2 * 1512)  # 5 TFLOP, of which half is made
     assert CASES["log_det"].work(Size(100_000, 2000), {"passes": 10}).ceiling == "float64"
+    whole, columns = CASES["facility_location"].work, 3 * IMAGENET
+    plain = whole(size, {"columns": columns})
+    assert plain == Work(4.0 * IMAGENET * columns * 3, 2.0 * IMAGENET * columns * 512)
+    rounded = whole(size, {"columns": columns, "tensor_core_columns": columns, "refined_pairs": 10**6})
+    assert rounded == Work(plain.bytes, plain.operations, "tf32")
+    assert whole(size, {"columns": columns, "tensor_core_columns": columns // 2}).ceiling == "float32"
+
+
+def test_the_case_without_tensor_cores_uses_none() -> None:
+    size = Size(400, 40)
+    made = CASES["facility_location"].make(size, torch.device("cpu"))
+    with assume_tensor_cores(True):
+        through = CASES["facility_location"].select(made, size, memory=300_000)
+        without = CASES["facility_location_float32"].select(made, size, memory=300_000)
+    assert "tensor_core_columns" in through.info and "tensor_core_columns" not in without.info
+    assert through.indices.tolist() == without.indices.tolist()
 
 
 def test_a_target_is_judged_in_its_unit() -> None:

@@ -23,6 +23,7 @@ MUTATED = {
     "log_det_block": ("pivots",),
     "herding": ("residual", "taken"),
     "matching_pursuit": ("taken", "correlations", "columns", "whitener", "picks", "gains", "weights"),
+    "refine_products": ("products",),
     "facility_location_block": ("coverage", "bounds"),
     "facility_location_sparse": ("coverage", "bounds"),
     "linear_cut": ("values",),

@@ -26,7 +26,7 @@ from tests.ops.inputs import (
     squared_norms,
     weighted_sum,
 )
-from tests.ops.matrix_inputs import asymmetry, coordinates, factored_project, factored_sum
+from tests.ops.matrix_inputs import asymmetry, coordinates, factored_project, factored_sum, refine_products
 from tests.ops.pursuit_inputs import matching_pursuit
 from tests.ops.sparse_inputs import facility_location_sparse
 
@@ -60,6 +60,8 @@ def _cases() -> Iterator[Case]:
             yield from (case(op, shape, kind) for op in (project, squared_norms, weighted_sum))
             sets, rows, width = shape
             yield case(coverage_gains, (sets, width, rows), kind)
+            for share in (0.0, 0.03, 1.0):
+                yield case(refine_products, shape, kind, min(rows, 10), share)
             yield case(linear_cut, shape, kind, min(rows, 40), 1, False)
             yield case(linear_cut, shape, kind, min(rows, 40), min(width, 7), len(kind) % 2 == 0)
             few = min(rows, 12 if sets > 1 else 3)

@@ -28,6 +28,26 @@ def coordinates(
     }
 
 
+def refine_products(
+    rng: np.random.Generator, shape: tuple[int, int, int], kind: str, block: int, share: float
+) -> Arguments:
+    """Bounds of which that share, and some that are NaN, are above what is asked for; some just reach it."""
+    sets, rows, width = shape
+    features = rows_of(rng, shape, kind)
+    positions = np.stack([rng.permutation(rows)[:block] for _ in range(sets)])
+    least = rng.standard_normal((sets, rows)).astype(np.float32)
+    least[rng.random(least.shape) < 0.1] = np.inf
+    above = rng.random((sets, block, rows)) < share
+    products = np.where(above, least[:, None] + 1, least[:, None] - rng.integers(0, 2, above.shape))
+    products[rng.random(products.shape) < 0.01 * share] = np.nan
+    return {
+        "products": tensor(products, torch.float32),
+        "features": tensor(features, torch.float32),
+        "positions": tensor(positions, torch.int64),
+        "least": tensor(least, torch.float32),
+    }
+
+
 def _factors(rng: np.random.Generator, shape: tuple[int, int, int], kind: str, width: int) -> Arguments:
     second = rows_of(rng, (*shape[:2], width), kind)
     return {

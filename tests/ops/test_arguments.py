@@ -71,6 +71,7 @@ FREE = {
     ("linear_cut", "second"): 2,
     ("linear_cut", "coordinates"): 1,
     ("matching_pursuit", "h"): 2,
+    ("refine_products", "features"): 2,
 }
 """Dimensions of which nothing else tells the size."""
 

@@ -116,6 +116,14 @@ def rounding_of(op: str, arguments: Arguments, expected: Results) -> dict[str, f
             * product_error(sizes["features"].shape[2])
             * run_reference(op, sizes)["output 0"].double()
         }
+    if op == "refine_products":  # likewise
+        sizes = {"products": torch.full_like(arguments["products"], torch.nan)}
+        sizes = arguments | sizes | {"features": arguments["features"].abs()}
+        return {
+            "products": 2
+            * product_error(sizes["features"].shape[2])
+            * run_reference(op, sizes)["products"].double()
+        }
     if op == "linear_cut":
         return {"output 1": ROUNDING * (float(expected["output 1"].abs().max()) + size) * 100}
     if op == "deepfool_step":  # a step is rounded to float32 once

@@ -118,6 +118,11 @@ def cases() -> dict[str, Case]:
             (5, 6, 7, 9, 10, 11),
         ),
         "coverage_gains": Case((similarity.float(), coverage), (0,), rtol=EXCESS * ROWS),
+        "refine_products": Case(
+            ((points @ double.mT).float(), features, row_ids, uniform(SETS, ROWS, dtype=torch.float32) - 0.5),
+            (0,),
+            (0,),
+        ),
         "facility_location_block": Case(
             (similarity.float(), features, scale, norms, None, row_ids, coverage, bounds)
             + (*block, floor, 1e-5, 1, 0.0, MOST),
