@@ -18,6 +18,7 @@ from fastcore.greedy.coverage import FLOOR, Coverage, FeatureCoverage, MatrixCov
 from fastcore.greedy.gradients import GradientCoverage
 from fastcore.greedy.picks import Collector, Counter, PickList, Picks
 from fastcore.greedy.sharded import ShardedView
+from fastcore.greedy.stored import StoredCoverage
 from fastcore.greedy.streamed import StreamedCoverage
 from fastcore.memory import retried, spare_bytes
 from fastcore.numerics import full_precision
@@ -52,7 +53,8 @@ def facility_location(
     bytes (a third of what is free), similarities are kept: n^2 * d / 2 multiplications and then little more.
     Otherwise they are made in blocks: about 2 to 3 n^2 * d multiplications in all, with memory for the block, one
     copy of the features and, in half of `memory`, at most n / 16 entries for each row of what it still
-    adds to; 4 to 8 n^2 * d without room for those. Rows on the host are read once for each block, in float64.
+    adds to; 4 to 8 n^2 * d without room for those. Rows on the host are read once for each block, in float64;
+    rows on the device in another type are converted in tiles, at most once more for each pick.
     Minoux, "Accelerated greedy algorithms for maximizing submodular set functions", 1978.
     """
     if isinstance(view, ShardedView):
@@ -90,8 +92,10 @@ def _coverage(
     view: FeatureSimilarity | GradientSimilarity | DenseSimilarity, batch: Batch, limit: int
 ) -> Coverage:
     if isinstance(view, FeatureSimilarity):
-        streams = batch.streams(view.features)
-        return StreamedCoverage(view, batch) if streams else FeatureCoverage(view, batch, limit)
+        if not batch.streams(view.features):
+            return FeatureCoverage(view, batch, limit)
+        local = view.features.local  # type: ignore[union-attr]
+        return StoredCoverage(view, batch, limit) if local else StreamedCoverage(view, batch)
     if isinstance(view, GradientSimilarity):
         return GradientCoverage(view, batch, limit)
     return MatrixCoverage(view, batch)

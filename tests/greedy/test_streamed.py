@@ -16,7 +16,7 @@ import fastcore
 from fastcore import memory
 from fastcore.budget import Partition
 from fastcore.greedy.farthest_first import farthest_first
-from fastcore.rows import HostRows, Streamed, each_tile
+from fastcore.rows import StoredRows, Streamed, each_tile
 from fastcore.similarity import FeatureSimilarity
 from tests.greedy.shortage import Shortage
 from tests.greedy.test_backends import blobs, tied
@@ -136,7 +136,7 @@ def test_what_cannot_be_streamed(method: str, options: dict[str, Any], words: st
 def test_classes_that_fit_are_copied() -> None:
     """Only the rows of a batch are fetched, once, and then they are resident."""
     features = blobs(3, 300, 6)
-    view = FeatureSimilarity(HostRows(torch.from_numpy(features), CPU))
+    view = FeatureSimilarity(StoredRows(torch.from_numpy(features), CPU))
     partition = Partition.by_label(torch.arange(300) % 3, 30)
     seen = []
     original = Streamed.take
@@ -165,7 +165,7 @@ def test_running_out_while_streaming(method: str, metric: str, monkeypatch: pyte
 
 def test_a_tile_that_was_done_is_not_done_again() -> None:
     """Memory that runs out in one tile: those before stand, and the rest comes in smaller ones."""
-    x = Streamed(HostRows(torch.arange(4000.0).view(1000, 4), CPU))
+    x = Streamed(StoredRows(torch.arange(4000.0).view(1000, 4), CPU))
     done: list[slice] = []
     failed = []
 
@@ -249,7 +249,7 @@ def test_the_protocol_of_the_copies(
     monkeypatch.setattr(torch.cuda, "Event", FakeEvent)
     monkeypatch.setattr(torch.cuda, "stream", stream)
     table = torch.arange(300.0).view(100, 3)
-    x = Streamed(HostRows(table, CPU), numbers)
+    x = Streamed(StoredRows(table, CPU), numbers)
     n = x.shape[1]
     parts = [slice(first, min(first + 7, n)) for first in range(0, n, 7)]
     seen: dict[int, torch.Tensor] = {}
