@@ -14,12 +14,11 @@ from torch import Tensor
 
 from fastcore.greedy.batches import Batch, pick
 from fastcore.greedy.coverage import MATRIX_BYTES, FeatureCoverage
-from fastcore.memory import table_fits
+from fastcore.memory import TILE_BYTES, block_rows, table_fits, tile_rows
 from fastcore.ops.choice import choose, tolerance, wins
 from fastcore.ops.coverage_gains import coverage_gains
 from fastcore.similarity import FeatureSimilarity
 
-STRIP = 1024
 MEASURED = 16
 """Candidates whose gains are measured together."""
 
@@ -38,6 +37,17 @@ class StoredCoverage(FeatureCoverage):
         self._columns: dict[int, Tensor] = {}
         if table_fits(view.device, int(MATRIX_BYTES * self.n**2), limit):
             self.matrix = self._whole_matrix()
+
+    def step(self) -> int:
+        """Candidates whose similarities are made together in a sweep."""
+        row_bytes = 4 * (self.n + self.sets.x.shape[2])
+        return tile_rows(self.coverage.device, row_bytes, 4 * TILE_BYTES, self.n)
+
+    def candidates(self, wanted: int) -> int:
+        """Candidates of a pass, at most `wanted`: all rows where the matrix is kept."""
+        if self.matrix is not None:
+            return self.n
+        return block_rows(self.coverage.device, 4 * (self.n + self.sets.x.shape[2]), wanted)
 
     def _cosine_operand(self) -> Any:
         return self.sets.x  # no copy
@@ -63,8 +73,9 @@ class StoredCoverage(FeatureCoverage):
             return super()._whole_matrix()
         out = self.coverage.new_empty(1, self.n, self.n, dtype=torch.float32)
         x: Any = self.sets.x
-        for start in range(0, self.n, STRIP):
-            part = slice(start, min(start + STRIP, self.n))
+        step = self.step()
+        for start in range(0, self.n, step):
+            part = slice(start, min(start + step, self.n))
             self._products(self._side(x.part(part), self.sets.scale[:, part]), out[:, part], start)
             # The other triangle is the mirror image.
             out[:, part.stop :, part] = out[:, part, part.stop :].mT
@@ -114,7 +125,7 @@ class StoredCoverage(FeatureCoverage):
             if p is None or not wins(exact, p, int(rows[p]), *limits):
                 break
             picks[0, t], gains[0, t] = p, exact[p]
-            coverage = torch.maximum(coverage, self._columns.pop(int(rows[p])))
+            coverage = torch.maximum(coverage, self._exact_columns(rows[[p]], rows[:0]))
             upper[p] = -torch.inf
         bounds = self.bounds.scatter(1, at, upper[None].to(device))
         counts = torch.tensor([[evaluated, refined]], device=device)
