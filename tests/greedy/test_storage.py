@@ -77,7 +77,7 @@ def test_facility_location_with_and_without_a_table(metric: str, limit: int) -> 
     for data in (blobs, tied, around):
         table = narrow(torch.float16, 3, 700, 12, data)
         expected = facility_location(FeatureSimilarity(table.float(), metric), Partition.whole(700, 50))
-        with memory.sizes(block=limit):
+        with memory.sizes(block=limit, tile=400_000):  # several strips of the table
             view = FeatureSimilarity(StoredRows(table, CPU, asked=True), metric)
             got = facility_location(view, Partition.whole(700, 50), memory=40 << 20, block=64)
         assert got.rows.tolist() == expected.rows.tolist()
