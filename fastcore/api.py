@@ -46,6 +46,7 @@ def select(
     device: Any = None,
     backend: str | None = None,
     memory: int | None = None,
+    storage: str | None = None,
     progress: bool | None = None,
     group: Any = None,
     **options: Any,
@@ -89,6 +90,10 @@ def select(
         memory: bytes that may be used beside the data: tables take at most all of them, copies of the rows of
             classes half, tiles a quarter, and some tens of MB in any case. By default what is free. The picks are
             the same.
+        storage: the type in which features are kept. By default float32 where a copy takes at most two fifths
+            of what is free (and ``memory``), otherwise as they are given: in 16 or 8 bits, say, and converted a
+            tile at a time. "given" and "float32" insist on one of the two; the picks are the same. "float16" and
+            "bfloat16" round the features first, which may change the picks.
         progress: True for a bar, False for none, None for one when the work is long, on a terminal.
         group: "world" or a ``torch.distributed`` process group, when each of several processes holds some of the
             rows: all of them call ``select`` with their own rows (and labels) and get the same Selection, that of
@@ -123,6 +128,9 @@ def select(
     checks.choice("progress", progress, (None, True, False))
     seed = checks.whole("seed", seed, 0)
     memory = None if memory is None else checks.whole("memory", memory, 1)
+    checks.choice("storage", storage, needs.STORAGE)
+    if ranks is not None and storage not in (None, "float32"):
+        raise ValueError(f"storage={storage!r} is for one process: over ranks features are kept in float32")
     if ranks is not None:
         same = {
             "method": method,
@@ -153,7 +161,7 @@ def select(
         labels = found if labels is None else labels
     with _settings(backend), planner.plan(memory) as plan:
         if ranks is None:
-            source = needs.Source(chosen, data, metric, where, signal)
+            source = needs.Source(chosen, data, metric, where, signal, storage)
         else:
             plan.alone = False
             source = distributed.ShardedSource(ranks, chosen, data, metric, where, signal)

@@ -45,6 +45,7 @@ class Shares:
         batch: copies of the rows of ground sets that are treated side by side.
         block: a table, or what the candidates of a pass have with all rows.
         resident: rows that are moved to the device from the host; more are streamed.
+        copy: float32 copies of rows that are on the device in another type; more are converted in tiles.
     """
 
     free: int
@@ -52,6 +53,7 @@ class Shares:
     batch: int = UNBOUNDED
     block: int = UNBOUNDED
     resident: int = UNBOUNDED
+    copy: int = UNBOUNDED
 
 
 @dataclass
@@ -62,7 +64,8 @@ class Plan:
         limit: the user's, in bytes, or None.
         shares: by device.
         retries: how often memory ran out, and a part of the work was repeated in smaller pieces.
-        streamed: bytes of rows that stay on the host and are read a tile at a time, or 0.
+        streamed: bytes of rows in float32, where they are not kept so but read a tile at a time, or 0.
+        storage: the type that features are kept in, or None without features.
         alone: no other process waits for the next step of this one: work may be repeated.
     """
 
@@ -71,21 +74,27 @@ class Plan:
     shares: dict[torch.device, Shares] = field(default_factory=dict)
     retries: int = 0
     streamed: int = 0
+    storage: str | None = None
     alone: bool = True
     _asked: dict[tuple[torch.device, str], int] = field(default_factory=dict)
 
     def of(self, device: torch.device) -> Shares:
         """The shares of a device, made when it is first asked for."""
         if device not in self.shares:
-            shares = Shares(self.free)  # on a CPU every loop knows what suits a cache
+            # On a CPU every loop knows what suits a cache.
+            shares = Shares(self.free, copy=2 * self.free // 5 if self.free else UNBOUNDED)
             if device.type == "cuda":
                 free = free_bytes(device)
                 # Facility location has the rows twice, beside its block.
-                shares = Shares(free, min(LARGEST_TILE, free // 16), free // 8, free // 3, 2 * free // 5)
+                resident = 2 * free // 5
+                shares = Shares(
+                    free, min(LARGEST_TILE, free // 16), free // 8, free // 3, resident, copy=resident
+                )
             if self.limit is not None:
                 shares.tile = max(TILE_BYTES, min(shares.tile, self.limit // 4))
                 shares.batch = max(2 * TILE_BYTES, min(shares.batch, self.limit // 2))
                 shares.block = max(2 * TILE_BYTES, min(shares.block, self.limit))
+                shares.copy = max(2 * TILE_BYTES, min(shares.copy, self.limit))
             for kind, size in (_sizes.get() or {}).items():
                 setattr(shares, kind, size)
             self.shares[device] = shares
@@ -113,6 +122,7 @@ class Plan:
             "tile": min(shares.tile, usual[0]),
             "batch": min(shares.batch, usual[1]),
             "streamed": self.streamed > 0,
+            "storage": self.storage,
             "retries": self.retries,
         }
 

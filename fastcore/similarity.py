@@ -19,7 +19,7 @@ from fastcore.ops.facility_location_block import (
     inner_products,
     similarity_of_products,
 )
-from fastcore.rows import HostRows, Streamed, project, squared_norms, weighted_sum
+from fastcore.rows import StoredRows, Streamed, project, squared_norms, weighted_sum
 
 Outside = Tensor | LastLayerGradients
 """Rows outside the data: features (m, d), or m gradients."""
@@ -35,7 +35,7 @@ class RowSimilarity:
     is the mean squared distance of two rows unless it is given.
 
     Attributes:
-        factors: the arrays (n, width) float32, contiguous, that `inner_products` reads; features may be HostRows.
+        factors: the arrays (n, width) float32, contiguous, that `inner_products` reads; or one of StoredRows.
         norms: (n,) float64 squared norms.
         scale: (n,) float64 factors that make rows unit vectors (cosine; 0 for a zero row), otherwise ones.
         parameter: c of euclidean, gamma of rbf, otherwise 0.
@@ -130,14 +130,14 @@ class FeatureSimilarity(RowSimilarity):
     """Similarity of feature rows: see RowSimilarity.
 
     Attributes:
-        features: (n, d) float32, contiguous, or HostRows.
+        features: (n, d) float32, contiguous, or StoredRows.
     """
 
     def __init__(
-        self, features: Tensor | HostRows, metric: str = "cosine", gamma: float | None = None
+        self, features: Tensor | StoredRows, metric: str = "cosine", gamma: float | None = None
     ) -> None:
         self.features = features
-        self._rows = Streamed(features) if isinstance(features, HostRows) else features[None]
+        self._rows = Streamed(features) if isinstance(features, StoredRows) else features[None]
         super().__init__((features,), squared_norms(self._rows)[0], metric, gamma)
 
     def _mean(self) -> tuple[Tensor, Tensor]:
@@ -269,11 +269,11 @@ Similarity = FeatureSimilarity | GradientSimilarity | DenseSimilarity | SparseSi
 
 
 def view(
-    data: Tensor | HostRows | LastLayerGradients, metric: str = "cosine", gamma: float | None = None
+    data: Tensor | StoredRows | LastLayerGradients, metric: str = "cosine", gamma: float | None = None
 ) -> Similarity:
     """The view of `data` under `metric`: features (n, d), gradients, or an n x n matrix for "precomputed"."""
     if isinstance(data, LastLayerGradients):
         return GradientSimilarity(data, metric, gamma)
-    if metric != "precomputed" or isinstance(data, HostRows):
+    if metric != "precomputed" or isinstance(data, StoredRows):
         return FeatureSimilarity(data, metric, gamma)
     return DenseSimilarity(data) if data.layout == torch.strided else SparseSimilarity(data)

@@ -47,6 +47,10 @@ def command(
     seed: Annotated[int, typer.Option(help="Of all random choices.")] = 0,
     device: Annotated[str | None, typer.Option(help="cpu or cuda.")] = None,
     backend: Annotated[str | None, typer.Option(help="auto, reference, cpu or cuda.")] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(help="How features are kept: given, float32, or rounded to float16 or bfloat16."),
+    ] = None,
     group: Annotated[
         str | None,
         typer.Option(
@@ -70,6 +74,7 @@ def command(
         "seed": seed,
         "device": device,
         "backend": backend,
+        "storage": storage,
         "group": group,
     }
     options = _options(option or [], {"method", "data", "k", "labels", "preselected", *named})

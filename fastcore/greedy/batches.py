@@ -15,7 +15,7 @@ from fastcore.greedy.picks import Counter, Tally
 from fastcore.memory import BATCH_BYTES, TILE_BYTES, current, retried, tile_rows
 from fastcore.ops.choice import TIE
 from fastcore.ops.facility_location_block import inner_products, similarity_of_products
-from fastcore.rows import HostRows, Rows, Streamed, fits, row_tiles
+from fastcore.rows import Rows, StoredRows, Streamed, fits, row_tiles
 from fastcore.similarity import METRICS, DenseSimilarity, Outside, RowSimilarity
 
 
@@ -37,18 +37,21 @@ class Batch:
     budgets: Tensor
     whole: bool
 
-    def streams(self, values: Tensor | HostRows) -> bool:
-        """Whether rows are on the host, and those of the one set of this batch too many for the device."""
-        if not isinstance(values, HostRows) or len(self.rows) > 1:  # several make a batch that fits
+    def streams(self, values: Tensor | StoredRows) -> bool:
+        """Whether the rows of the one set of this batch are read in tiles, without room for them in float32."""
+        if not isinstance(values, StoredRows) or len(self.rows) > 1:  # several make a batch that fits
             return False
-        return not fits(4 * self.rows.numel() * values.shape[1], values.device)
+        size = 4 * self.rows.numel() * values.shape[1]
+        if values.asked and values.local:
+            return self.whole or size > current().count("batch", values.device, 1, BATCH_BYTES)
+        return not fits(size, values.device, values.local)
 
-    def take_rows(self, values: Tensor | HostRows) -> Any:
+    def take_rows(self, values: Tensor | StoredRows) -> Any:
         """`take` of features: (G, n, d), or Streamed where they do not fit on the device."""
         if isinstance(values, Tensor):
             return self.take(values)
         if self.streams(values):
-            return Streamed(values, None if self.whole else self.rows[0].cpu())
+            return Streamed(values, None if self.whole else self.rows[0])
         taken = values[self.rows.clamp(min=0).flatten()].view(*self.rows.shape, values.shape[1])
         return taken if self.whole else taken.masked_fill_((self.rows < 0).unsqueeze(2), 0)
 

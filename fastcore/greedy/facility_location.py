@@ -19,6 +19,7 @@ from fastcore.greedy.coverage import Coverage, FeatureCoverage, MatrixCoverage, 
 from fastcore.greedy.gradients import GradientCoverage
 from fastcore.greedy.picks import Collector, Counter, PickList, Picks
 from fastcore.greedy.sharded import ShardedView
+from fastcore.greedy.stored import StoredCoverage
 from fastcore.greedy.streamed import StreamedCoverage
 from fastcore.greedy.tensor_core_coverage import TensorCoreCoverage
 from fastcore.memory import retried, spare_bytes
@@ -55,7 +56,8 @@ def facility_location(
     copy of the features and, in half of `memory`, at most n / 16 entries for each row of what it still
     adds to; 4 to 8 n^2 * d without room for those. With tensor cores most of these products are TF32,
     with one more copy of the features; what those leave open is decided in float32 or float64. Rows on the host
-    are read once for each block, in float64.
+    are read once for each block, in float64; rows on the device in another type are converted in tiles, at most
+    once more for each pick.
     Minoux, "Accelerated greedy algorithms for maximizing submodular set functions", 1978.
     """
     if isinstance(view, ShardedView):
@@ -93,9 +95,9 @@ def _coverage(
     view: FeatureSimilarity | GradientSimilarity | DenseSimilarity, batch: Batch, limit: int
 ) -> Coverage:
     if isinstance(view, FeatureSimilarity):
-        streams = batch.streams(view.features)
-        if streams:
-            return StreamedCoverage(view, batch)
+        if batch.streams(view.features):
+            local = view.features.local  # type: ignore[union-attr]
+            return StoredCoverage(view, batch, limit) if local else StreamedCoverage(view, batch)
         kind = TensorCoreCoverage if tensor_cores_pay(view.device) else FeatureCoverage
         return kind(view, batch, limit)
     if isinstance(view, GradientSimilarity):

@@ -1,4 +1,4 @@
-"""Engines over rows that stay on the host: few reads of all of them, in float64 where it decides.
+"""Engines over rows that are read in tiles: few reads of all of them, in float64 where it decides.
 
 Picks are those of the engines over resident rows: every comparison is between float64 values under the same rule.
 """
@@ -23,6 +23,9 @@ from fastcore.rows import project
 from fastcore.similarity import METRICS, FeatureSimilarity
 
 POOL = 4096
+LOCAL_POOL = 512
+"""The least of what is fetched for a pass, from the host and from the device itself, where a read costs less."""
+
 SHARE = 16
 """One in so many rows is fetched as a candidate of a pass: a small part of the cost of reading all of them."""
 
@@ -47,7 +50,8 @@ class StreamedCut(AxisCut):
         values = self.factor * self.scale * project(self.x, self.direction) - self.own
         values.masked_fill_(fixed, -torch.inf)
         floor = FLOOR * values.masked_fill(fixed, 0).abs().amax(1)
-        pool = min(n, block_rows(values.device, 4 * width + 32, min(n, max(POOL, n // SHARE))))
+        wanted = max(LOCAL_POOL if self.x.local else POOL, n // SHARE)
+        pool = min(n, block_rows(values.device, 4 * width + 32, min(n, wanted)))
         at = top_block(values, pool, floor)[0].sort(1).values  # so that ties go to the lowest row
         rows, scale = pick(self.x, at), pick(self.scale, at)
         most = min(pool, int(left.max()), block or PICKS_A_PASS)

@@ -3,5 +3,6 @@
 from fastcore.needs.extraction import EXTRACTION, run
 from fastcore.needs.other_rows import preselected_of, validation_of
 from fastcore.needs.source import Source
+from fastcore.needs.storage import STORAGE
 
-__all__ = ["EXTRACTION", "Source", "preselected_of", "run", "validation_of"]
+__all__ = ["EXTRACTION", "STORAGE", "Source", "preselected_of", "run", "validation_of"]

@@ -14,9 +14,9 @@ from fastcore.assignment import assign
 from fastcore.budget import Partition
 from fastcore.gradients import LastLayerGradients
 from fastcore.greedy.picks import Picks
-from fastcore.memory import current, retried
+from fastcore.memory import retried
+from fastcore.needs.storage import kept
 from fastcore.registry import Context, Method
-from fastcore.rows import HostRows, fits
 from fastcore.signals.bundle import Signals
 from fastcore.signals.dynamics import Dynamics
 
@@ -44,17 +44,39 @@ class Source:
     """
 
     def __init__(
-        self, method: Method, data: Any, metric: str | None, device: Any, signal: str | None
+        self,
+        method: Method,
+        data: Any,
+        metric: str | None,
+        device: Any,
+        signal: str | None,
+        storage: str | None = None,
     ) -> None:
-        self.method, self.metric = method, metric
+        self.method, self.metric, self._storage = method, metric, storage
         self._given: list[Any] = []
         self.labels: Tensor | None = data.labels if isinstance(data, Signals) else None
         self.signal = _signal(method, data, signal)
-        self.held = data if isinstance(data, Signals | Dynamics) else _coerced(method, data, metric, device)
+        if storage is not None:
+            self._check_storage(data)
+        whole = isinstance(data, Signals | Dynamics)
+        self.held = data if whole else _coerced(method, data, metric, device, storage)
         if isinstance(data, Dynamics) and not {"dynamics", "error_norms"} & set(method.needs or ["dynamics"]):
             raise self._missing(method.needs[0])
         own = torch.device("cpu") if isinstance(self.held, Dynamics) else self.held.device
         self.device = own if device is None else torch.device(device)
+
+    def _check_storage(self, data: Any) -> None:
+        kind = type(data).__name__
+        if self.metric == "precomputed":
+            kind = "a matrix"
+        elif self.signal == "gradients":
+            kind = "gradients"
+        elif "similarity" in self.method.needs and not isinstance(data, LastLayerGradients | Dynamics):
+            return
+        raise ValueError(
+            f"storage={self._storage!r} says how the features are kept that rows are compared by: "
+            f"{self.method.name} from {kind} has none"
+        )
 
     @property
     def n(self) -> int:
@@ -118,8 +140,11 @@ class Source:
     def _features(self, need: str) -> Any:
         if isinstance(self.held, Signals) and self.held.has("embeddings"):
             embeddings = self.held.require("embeddings")
-            host = _on_host(embeddings, self.device) if need == "similarity" else None
-            return embeddings.to(self.device) if host is None else host
+            return (
+                kept(embeddings, self.device, self._storage)
+                if need == "similarity"
+                else embeddings.to(self.device)
+            )
         if not isinstance(self.held, Tensor) or self.held.ndim != 2:
             raise self._missing(need)
         return self.held
@@ -192,7 +217,7 @@ def _signal(method: Method, data: Any, signal: str | None) -> str | None:
     return "gradients" if prefers_gradients(method, signal, possible) else "embeddings"
 
 
-def _coerced(method: Method, data: Any, metric: str | None, device: Any) -> Any:
+def _coerced(method: Method, data: Any, metric: str | None, device: Any, storage: str | None) -> Any:
     if isinstance(data, LastLayerGradients):
         return data if device is None else data.to(device)
     need = method.needs[0] if method.needs else "similarity"
@@ -206,28 +231,13 @@ def _coerced(method: Method, data: Any, metric: str | None, device: Any) -> Any:
     if metric != "precomputed":
         if need != "similarity":
             return inputs.as_features(data, device)
-        rows = inputs.as_table(data)
-        host = _on_host(rows, device)
-        if host is None:
-            return inputs.as_features(rows, device)
-        inputs.check_rows(rows)
-        return host
+        return kept(inputs.as_table(data), device, storage)
     table = inputs.as_matrix(data, device, method.pairs)
     if table.layout != torch.strided and not method.sparse:
         raise TypeError(
             f"{method.name} needs a dense matrix, got a sparse one: use data.toarray() or to_dense()"
         )
     return table
-
-
-def _on_host(table: Tensor, device: Any) -> HostRows | None:
-    """Rows that stay on the host because they are too many for the device, or None."""
-    target = table.device if device is None else torch.device(device)
-    size = 4 * table.numel()
-    if table.device.type != "cpu" or fits(size, target):
-        return None
-    current().streamed = size
-    return HostRows(table, target)
 
 
 def _lacking(signals: Signals, need: str) -> list[str]:

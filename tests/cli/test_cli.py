@@ -139,6 +139,8 @@ def test_arguments_reach_select(folder, capsys):
         == "mean"
     )
     assert selected(capsys, "k_center", "x.npy", "-k", 3, "--option", "start=7")["indices"][0] == 7
+    stored = selected(capsys, "k_center", "x.npy", "-k", 3, "--storage", "bfloat16")["info"]["memory"]
+    assert stored["storage"] == "bfloat16"
 
 
 # ---- results out --------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ import fastcore
 from fastcore import memory
 from fastcore.budget import Partition
 from fastcore.greedy.farthest_first import farthest_first
-from fastcore.rows import HostRows, Streamed, each_tile
+from fastcore.rows import StoredRows, Streamed, each_tile
 from fastcore.similarity import FeatureSimilarity
 from tests.greedy.shortage import Shortage
 from tests.greedy.test_backends import blobs, tied
@@ -34,6 +34,12 @@ PAIRS = [
     ("herding", "cosine"),
 ]
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def far_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows are read as from another device."""
+    monkeypatch.setattr(StoredRows, "local", False)
 
 
 def around(seed: int, n: int, d: int) -> np.ndarray:
@@ -136,7 +142,7 @@ def test_what_cannot_be_streamed(method: str, options: dict[str, Any], words: st
 def test_classes_that_fit_are_copied() -> None:
     """Only the rows of a batch are fetched, once, and then they are resident."""
     features = blobs(3, 300, 6)
-    view = FeatureSimilarity(HostRows(torch.from_numpy(features), CPU))
+    view = FeatureSimilarity(StoredRows(torch.from_numpy(features), CPU))
     partition = Partition.by_label(torch.arange(300) % 3, 30)
     seen = []
     original = Streamed.take
@@ -165,7 +171,7 @@ def test_running_out_while_streaming(method: str, metric: str, monkeypatch: pyte
 
 def test_a_tile_that_was_done_is_not_done_again() -> None:
     """Memory that runs out in one tile: those before stand, and the rest comes in smaller ones."""
-    x = Streamed(HostRows(torch.arange(4000.0).view(1000, 4), CPU))
+    x = Streamed(StoredRows(torch.arange(4000.0).view(1000, 4), CPU))
     done: list[slice] = []
     failed = []
 
@@ -193,6 +199,10 @@ class Lazy(TorchDispatchMode):
         if func is torch.ops.aten.copy_.default and len(args) > 2 and args[2]:
             self.here.queue.append(lambda: args[0].copy_(args[1]))  # blocking this time
             return args[0]
+        if func is torch.ops.aten._to_copy.default:  # the device converts what came
+            out = torch.empty(args[0].shape)
+            self.here.queue.append(lambda: out.copy_(args[0]))
+            return out
         return func(*args, **(kwargs or {}))
 
 
@@ -228,8 +238,9 @@ class FakeEvent:
 
 @pytest.mark.parametrize("pinned", [False, True])
 @pytest.mark.parametrize("numbers", [None, torch.arange(0, 100, 3)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.uint8, torch.float64])
 def test_the_protocol_of_the_copies(
-    numbers: torch.Tensor | None, pinned: bool, monkeypatch: pytest.MonkeyPatch
+    dtype: torch.dtype, numbers: torch.Tensor | None, pinned: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No buffer is written while it is read, on either side, however late the device does its work."""
     lazy = Lazy()
@@ -242,14 +253,20 @@ def test_the_protocol_of_the_copies(
         yield
         lazy.here = lazy.work
 
-    monkeypatch.setattr(torch, "empty", lambda *a, pin_memory=False, device=None: empty(*a))
+    sent = []
+
+    def made(*shape: Any, pin_memory: bool = False, device: Any = None, dtype: Any = None) -> torch.Tensor:
+        sent.append(dtype)
+        return empty(*shape, dtype=dtype)
+
+    monkeypatch.setattr(torch, "empty", made)
     monkeypatch.setattr(torch.Tensor, "is_pinned", lambda self: pinned)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: lazy.work)
     monkeypatch.setattr(torch.cuda, "Stream", lambda device: copying)
     monkeypatch.setattr(torch.cuda, "Event", FakeEvent)
     monkeypatch.setattr(torch.cuda, "stream", stream)
-    table = torch.arange(300.0).view(100, 3)
-    x = Streamed(HostRows(table, CPU), numbers)
+    table = torch.arange(300.0).view(100, 3).fmod(200).to(dtype)
+    x = Streamed(StoredRows(table, CPU), numbers)
     n = x.shape[1]
     parts = [slice(first, min(first + 7, n)) for first in range(0, n, 7)]
     seen: dict[int, torch.Tensor] = {}
@@ -257,8 +274,10 @@ def test_the_protocol_of_the_copies(
         for part, rows in x._copies(parts, 7):
             lazy.work.queue.append(lambda part=part, rows=rows: seen.update({part.start: rows[0].clone()}))
         lazy.work.run(len(lazy.work.queue))
-    expected = table if numbers is None else table[numbers]
+    expected = table.float() if numbers is None else table[numbers].float()
     assert torch.equal(torch.cat([seen[part.start] for part in parts]), expected)
+    narrow = torch.float32 if dtype == torch.float64 else dtype
+    assert {kind for kind in sent if kind is not None} == {narrow}, "the bus takes no wider type"
 
 
 @pytest.mark.parametrize(("method", "metric"), PAIRS)

@@ -1,0 +1,145 @@
+"""Facility location over rows that are on the device, but not in float32: converted a tile at a time.
+
+Float32 products of the tiles bound the gains, as with rows in float32; where the bounds cannot tell, and for every
+pick, columns are made in float64.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastcore.greedy.batches import Batch, pick
+from fastcore.greedy.coverage import MATRIX_BYTES, FeatureCoverage
+from fastcore.memory import TILE_BYTES, block_rows, table_fits, tile_rows
+from fastcore.ops.choice import choose, tolerance, wins
+from fastcore.ops.coverage_gains import coverage_gains
+from fastcore.similarity import FeatureSimilarity
+
+MEASURED = 16
+"""Candidates whose gains are measured together."""
+
+COLUMNS = 8
+"""Columns made in one read of all rows: those that are asked for, and the next that are likely to be."""
+
+KEPT = 64
+"""Columns in float64 that are kept: 8 bytes for each row."""
+
+
+class StoredCoverage(FeatureCoverage):
+    """Coverage of one set from `Streamed` rows that are on the device."""
+
+    def __init__(self, view: FeatureSimilarity, batch: Batch, limit: int) -> None:
+        super().__init__(view, batch, 0)
+        self._columns: dict[int, Tensor] = {}
+        if table_fits(view.device, int(MATRIX_BYTES * self.n**2), limit):
+            self.matrix = self._whole_matrix()
+
+    def step(self) -> int:
+        """Candidates whose similarities are made together in a sweep."""
+        row_bytes = 4 * (self.n + self.sets.x.shape[2])
+        return tile_rows(self.coverage.device, row_bytes, 4 * TILE_BYTES, self.n)
+
+    def candidates(self, wanted: int) -> int:
+        """Candidates of a pass, at most `wanted`: all rows where the matrix is kept."""
+        if self.matrix is not None:
+            return self.n
+        return block_rows(self.coverage.device, 4 * (self.n + self.sets.x.shape[2]), wanted)
+
+    def _cosine_operand(self) -> Any:
+        return self.sets.x  # no copy
+
+    def _side(self, rows: Tensor, scale: Tensor) -> Tensor:
+        """Rows (1, t, d) as their products are taken, to be changed in place."""
+        return rows.mul_((math.sqrt(0.5) * scale).float().unsqueeze(2)) if self.metric == "cosine" else rows
+
+    def _products(self, some: Tensor, out: Tensor, start: int = 0) -> None:
+        """Float32 similarities of `some` rows (1, B, d), as `_side` gives them, with all from `start` on."""
+        x: Any = self.sets.x
+        for part, rows in x.tiles(4 * (x.shape[2] + some.shape[1]), start):
+            side = self._side(rows, self.sets.scale[:, part])
+            similarity = out[:, :, part]
+            torch.matmul(some, side.mT, out=similarity) if similarity.is_contiguous() else similarity.copy_(
+                some @ side.mT
+            )
+            if self.metric == "cosine":
+                similarity += 0.5
+
+    def _whole_matrix(self) -> Tensor:
+        if self.metric not in ("cosine", "dot"):
+            return super()._whole_matrix()
+        out = self.coverage.new_empty(1, self.n, self.n, dtype=torch.float32)
+        x: Any = self.sets.x
+        step = self.step()
+        for start in range(0, self.n, step):
+            part = slice(start, min(start + step, self.n))
+            self._products(self._side(x.part(part), self.sets.scale[:, part]), out[:, part], start)
+            # The other triangle is the mirror image.
+            out[:, part.stop :, part] = out[:, part, part.stop :].mT
+        return out
+
+    def block(self, at: Tensor) -> Tensor:
+        """(1, B, n) float32 similarity of the candidates at positions (1, B) with all rows."""
+        if self.metric not in ("cosine", "dot"):
+            return super().block(at)
+        self.computed += at.numel()
+        out = self.coverage.new_empty(*at.shape, self.n, dtype=torch.float32)
+        self._products(self._side(pick(self.sets.x, at), pick(self.sets.scale, at)), out)
+        return out
+
+    def greedy(
+        self, similarity: Tensor, at: Tensor, budgets: Tensor, outside: Tensor, outside_row: Tensor, most: int
+    ) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, Tensor]]:
+        """Picks among the candidates at positions (1, B), lazily: see Coverage."""
+        device, coverage, floor = self.coverage.device, self.coverage.clone(), float(self.floor[0])
+        rows, upper = at[0].cpu(), pick(self.bounds, at)[0].cpu()
+        limits = float(outside[0]), int(outside_row[0]), floor
+        picks, gains = rows.new_full((1, most), -1), upper.new_zeros(1, most)
+        evaluated = refined = 0
+        for t in range(int(budgets[0])):
+            lower, exact = torch.full_like(upper, -torch.inf), torch.full_like(upper, -torch.inf)
+            while True:
+                best = float(lower.max())
+                bar = best - tolerance(best, floor)
+                near = (upper >= bar) & (upper > -torch.inf)
+                unknown = (near & (lower == -torch.inf)).nonzero()[:, 0]
+                if len(unknown):
+                    some = unknown[upper[unknown].sort(descending=True, stable=True).indices[:MEASURED]]
+                    found, active = coverage_gains(similarity[:, some.to(device)], coverage, self.error)
+                    found, blur = found[0].cpu(), self.error * active[0].cpu().double()
+                    upper[some] = torch.minimum(upper[some], found + blur)
+                    lower[some] = torch.minimum(found - blur, upper[some])
+                    evaluated += len(some)
+                    continue
+                some = (near & (exact == -torch.inf)).nonzero()[:, 0][:COLUMNS]
+                if not len(some):
+                    break
+                columns = self._exact_columns(rows[some], rows[upper.argsort(descending=True)[:COLUMNS]])
+                found = (columns - coverage).clamp_(min=0).sum(1).cpu()
+                exact[some] = upper[some] = lower[some] = found
+                refined += len(some)
+            p = choose(exact, rows, floor)
+            if p is None or not wins(exact, p, int(rows[p]), *limits):
+                break
+            picks[0, t], gains[0, t] = p, exact[p]
+            coverage = torch.maximum(coverage, self._exact_columns(rows[[p]], rows[:0]))
+            upper[p] = -torch.inf
+        bounds = self.bounds.scatter(1, at, upper[None].to(device))
+        counts = torch.tensor([[evaluated, refined]], device=device)
+        return picks.to(device), gains.to(device), counts, (coverage, bounds)
+
+    def _exact_columns(self, rows: Tensor, likely: Tensor) -> Tensor:
+        """(m, n) float64 similarity of m rows with all; made together with those `likely` to follow."""
+        wanted = rows.tolist()
+        if any(row not in self._columns for row in wanted):
+            new = [row for row in dict.fromkeys(wanted + likely.tolist()) if row not in self._columns]
+            new = new[: max(COLUMNS, len(wanted))]
+            made = self.columns(torch.tensor([new], device=self.coverage.device))[0].mT.contiguous()
+            for row in list(self._columns)[: max(0, len(self._columns) + len(new) - KEPT)]:
+                if row not in wanted:
+                    del self._columns[row]
+            self._columns |= dict(zip(new, made, strict=True))
+        return torch.stack([self._columns[row] for row in wanted])
