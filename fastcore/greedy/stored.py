@@ -16,7 +16,7 @@ from fastcore.greedy.batches import Batch, pick
 from fastcore.greedy.coverage import MATRIX_BYTES, FeatureCoverage
 from fastcore.memory import TILE_BYTES, block_rows, table_fits, tile_rows
 from fastcore.ops.choice import choose, tolerance, wins
-from fastcore.ops.coverage_gains import coverage_gains
+from fastcore.ops.coverage_gains import EXCESS, coverage_gains
 from fastcore.similarity import FeatureSimilarity
 
 MEASURED = 16
@@ -108,10 +108,9 @@ class StoredCoverage(FeatureCoverage):
                 unknown = (near & (lower == -torch.inf)).nonzero()[:, 0]
                 if len(unknown):
                     some = unknown[upper[unknown].sort(descending=True, stable=True).indices[:MEASURED]]
-                    found, active = coverage_gains(similarity[:, some.to(device)], coverage, self.error)
-                    found, blur = found[0].cpu(), self.error * active[0].cpu().double()
-                    upper[some] = torch.minimum(upper[some], found + blur)
-                    lower[some] = torch.minimum(found - blur, upper[some])
+                    above, below = self._bounds(similarity[:, some.to(device)], coverage)
+                    upper[some] = torch.minimum(upper[some], above)
+                    lower[some] = torch.minimum(below, upper[some])
                     evaluated += len(some)
                     continue
                 some = (near & (exact == -torch.inf)).nonzero()[:, 0][:COLUMNS]
@@ -130,6 +129,13 @@ class StoredCoverage(FeatureCoverage):
         bounds = self.bounds.scatter(1, at, upper[None].to(device))
         counts = torch.tensor([[evaluated, refined]], device=device)
         return picks.to(device), gains.to(device), counts, (coverage, bounds)
+
+    def _bounds(self, similarity: Tensor, coverage: Tensor) -> tuple[Tensor, Tensor]:
+        """(B,) on the CPU, above and below the gains of candidates with these similarities (1, B, n)."""
+        above = coverage_gains(similarity, coverage - self.error)
+        # What the op adds is taken off again.
+        below = coverage_gains(similarity, coverage + self.error + EXCESS * coverage.abs()) * (1 - EXCESS)
+        return above[0].cpu(), below[0].cpu()
 
     def _exact_columns(self, rows: Tensor, likely: Tensor) -> Tensor:
         """(m, n) float64 similarity of m rows with all; made together with those `likely` to follow."""

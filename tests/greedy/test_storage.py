@@ -225,7 +225,8 @@ from benchmarks.memory import watch
 method, n, d = sys.argv[1], *map(int, sys.argv[2:])
 table = torch.empty(n, d, dtype=torch.float16)
 for start in range(0, n, 256):
-    table[start : start + 256] = torch.randn(min(256, n - start), d, generator=torch.Generator().manual_seed(start)) + 1
+    seeded = torch.Generator().manual_seed(start)
+    table[start : start + 256] = torch.randn(min(256, n - start), d, generator=seeded) + 1
 fastcore.select(method, table[:64], 3, storage="given")
 print(watch(lambda: fastcore.select(method, table, 6, storage="given", memory=16 << 20)).added)
 """
