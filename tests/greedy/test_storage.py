@@ -194,7 +194,7 @@ def test_errors(method: str, data: Any, options: dict[str, Any], words: str) -> 
 def test_no_copy_of_all_rows(method: str, metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """No operation makes a float32 tensor of even two fifths of the rows; nor with two large classes."""
     monkeypatch.setattr(inputs, "_TILE", 1 << 16)
-    table = narrow(torch.float16, 3, 3000 if method == "k_center" else 500, 1024)
+    table = narrow(torch.float16, 3, 3000 if method == "k_center" else 200, 1024)
     limit = 4 * table.numel() * 2 // 5
     for labels in (None, np.arange(len(table)) % 2):
         sizes = {"tile": limit // 8, "batch": 1, "block": limit // 2}
