@@ -25,6 +25,7 @@
 #define FASTCORE_CPU_OPS(X)            \
   X(asymmetry, Asymmetry)              \
   X(coordinates, Coordinates)          \
+  X(euclidean_tile, EuclideanTile)     \
   X(factored_project, FactoredProject) \
   X(factored_sum, FactoredSum)         \
   X(facility_location_sparse, FacilityLocationSparse)
