@@ -294,6 +294,33 @@ struct RefineProducts {
 
 enum class Metric : int64_t { kPrecomputed = 0, kCosine = 1, kDot = 2, kEuclidean = 3, kRbf = 4 };
 
+// Euclidean similarities of factored rows (CPU only), parameter - distance, from float32 products of the
+// factors: products = <x_i, x_j>, factors = <y_i, y_j>, so that D = a + b - 2 products (1 + factors) is the
+// squared distance. With L = |g_i||g_j|, products (1 + factors) is within relative / 2 * L + absolute / 2 of
+// the truth; a, b, the sum and the difference round by 4 units of a + b at most. So D is within
+//   e = relative * L + absolute + 5 * 2^-24 (a + b)
+// and its root within `error` where e <= error^2, as |sqrt D - sqrt D'| <= sqrt |D - D'|, or where
+// sqrt D > (e / error + error) / 2, as then (sqrt D - error)^2 <= D - e. The other pairs, and those that
+// overflow, are computed in double from the factors, as for facility_location_block, unless they are more
+// than a sixteenth of the tile and one for each row: then they are counted in `left`, and the tile is of no
+// use. Candidate b is row positions[b] of its set; column t is row first + t. Its similarities go to row b of
+// out; with mirror, positions are consecutive, out is the whole matrix, and a pair with i <= j goes to [i][j]
+// and [j][i].
+struct EuclideanTile {
+  const float* products;     // (sets, block, columns)
+  const float* factors;      // (sets, block, columns)
+  const float* features;     // (sets, rows, width): x
+  const float* second;       // (sets, rows, second_width): y
+  const double* norms;       // (sets, rows): squared norms
+  const int64_t* positions;  // (sets, block)
+  float* out;                // (sets, block or rows, rows), changed
+  int64_t first;
+  bool mirror;
+  double relative, absolute, error, parameter;
+  int64_t* left;  // (1)
+  int64_t sets, block, columns, rows, width, second_width;
+};
+
 // Lazy greedy inside a block, exact.
 //
 // similarity holds float columns whose distance to the exact similarity is at most `error`. The

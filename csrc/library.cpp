@@ -483,6 +483,34 @@ Tensor coordinates(const Tensor& features, const Tensor& along) {
   return out;
 }
 
+Tensor euclidean_tile(const Tensor& products, const Tensor& factors, const Tensor& features,
+                      const Tensor& second, const Tensor& norms, const Tensor& positions, Tensor out,
+                      int64_t first, bool mirror, double relative, double absolute, double error,
+                      double parameter) {
+  const Call call("euclidean_tile", products);
+  const auto [sets, block, columns] = call.sizes<3>("products", products);
+  EuclideanTile args{};
+  const int64_t rows = call.sizes<2>("norms", norms)[1];
+  args.width = call.sizes<3>("features", features)[2];
+  args.second_width = call.sizes<3>("second", second)[2];
+  BIND(products, sets, block, columns);
+  BIND(factors, sets, block, columns);
+  BIND(features, sets, rows, args.width);
+  BIND(second, sets, rows, args.second_width);
+  BIND(norms, sets, rows);
+  BIND(positions, sets, block);
+  BIND(out, sets, mirror ? rows : block, rows);
+  call.check(0 <= first && first + columns <= rows, "first must be between 0 and ", rows - columns, ", got ",
+             first);
+  call.check(error > 0, "error must be above 0, got ", error);
+  Tensor left = call.make(args.left, {1});
+  args.first = first, args.mirror = mirror;
+  args.relative = relative, args.absolute = absolute, args.error = error, args.parameter = parameter;
+  args.sets = sets, args.block = block, args.columns = columns, args.rows = rows;
+  Cpu::run(args, products);
+  return left;
+}
+
 Tensor factored_project(const Tensor& features, const Tensor& second, const Tensor& direction) {
   const Call call("factored_project", features);
   const auto [sets, rows, width] = call.sizes<3>("features", features);
@@ -574,6 +602,11 @@ FASTCORE_LIBRARY(FASTCORE_NAMESPACE, library) {
       "Tensor outside, Tensor outside_row, Tensor floor, float error, int metric, float parameter, int most) "
       "-> (Tensor, Tensor, Tensor)");
   library.def("coordinates(Tensor features, Tensor along) -> Tensor");
+  library.def(
+      "euclidean_tile(Tensor products, Tensor factors, Tensor features, Tensor second, Tensor norms, "
+      "Tensor positions, Tensor(a!) out, int first, bool mirror, float relative, float absolute, float "
+      "error, "
+      "float parameter) -> Tensor");
   library.def("factored_project(Tensor features, Tensor second, Tensor direction) -> Tensor");
   library.def("factored_sum(Tensor features, Tensor second, Tensor weights) -> Tensor");
   library.def("asymmetry(Tensor matrix) -> Tensor");
@@ -591,6 +624,7 @@ FASTCORE_LIBRARY_IMPL(FASTCORE_NAMESPACE, CPU, library) { fastcore::implement<fa
 FASTCORE_LIBRARY_IMPL(FASTCORE_NAMESPACE, CPU, library) {
   fastcore::implement<fastcore::Cpu>(library);
   library.impl("coordinates", TORCH_BOX(&fastcore::coordinates));
+  library.impl("euclidean_tile", TORCH_BOX(&fastcore::euclidean_tile));
   library.impl("factored_project", TORCH_BOX(&fastcore::factored_project));
   library.impl("factored_sum", TORCH_BOX(&fastcore::factored_sum));
   library.impl("asymmetry", TORCH_BOX(&fastcore::asymmetry));

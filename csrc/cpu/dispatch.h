@@ -27,6 +27,7 @@
 #define FASTCORE_CPU_OPS(X)            \
   X(asymmetry, Asymmetry)              \
   X(coordinates, Coordinates)          \
+  X(euclidean_tile, EuclideanTile)     \
   X(factored_project, FactoredProject) \
   X(factored_sum, FactoredSum)
 

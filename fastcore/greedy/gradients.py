@@ -19,6 +19,7 @@ from fastcore.greedy.cuts import BlockCut, InnerProductCut, PairwiseCut
 from fastcore.greedy.directions import evenly_spaced, seen_along_landmarks, spanning
 from fastcore.memory import TILE_BYTES, table_fits, tile_rows, tiles
 from fastcore.numerics import UNIT, product_error
+from fastcore.ops.euclidean_tile import euclidean_tile
 from fastcore.ops.facility_location_block import SAME, inner_products, similarity_of_products
 from fastcore.ops.factored_project import factored_project, factored_project_reference
 from fastcore.ops.factored_sum import factored_sum, factored_sum_reference
@@ -28,7 +29,9 @@ PICKS_A_PASS = 170
 SAMPLE = 128  # rows of a set, of which
 LANDMARKS = 32  # show where the others lie
 CACHE_BYTES = 1 << 19
-TRIANGLE = 512  # rows of a matrix that are made together
+TRIANGLE = 256  # rows of a matrix that are made together
+PAIRS_BYTES = 1 << 20  # of float32 products that are made together: they stay in cache
+APART = 2.0**-20  # what distances from float32 products may be off by, of the parameter
 
 
 class GradientSets(FeatureSets):
@@ -103,6 +106,9 @@ class GradientCoverage(Coverage):
     |x'y' - xy| <= (e + f + e f) |x| |y|, and both are computed as inner products.
     """
 
+    apart: float | None = None
+    largest = 0.0
+
     def __init__(self, view: GradientSimilarity, batch: Batch, limit: int) -> None:
         super().__init__(view, batch)
         self.view: GradientSimilarity = view
@@ -121,6 +127,10 @@ class GradientCoverage(Coverage):
             largest = view.parameter if view.metric == "euclidean" else 1.0
             near = 5e-7 * longest if view.metric == "euclidean" else 3e-13 * view.parameter * longest**2
             self.error = 4 * UNIT * largest + near
+            if view.metric == "euclidean" and view.device.type == "cpu" and view.parameter > 0:
+                self.apart = APART * view.parameter
+                self.largest = float(torch.linalg.vector_norm(view.gradients.h, torch.inf))
+                self.error += self.apart
         if table_fits(view.device, int(MATRIX_BYTES * len(self.coverage) * self.n**2), limit):
             self.matrix = self._whole_matrix()
 
@@ -140,9 +150,34 @@ class GradientCoverage(Coverage):
         every = torch.arange(self.n, device=out.device).expand(len(out), -1)
         for start in range(0, self.n, TRIANGLE):
             stop = min(start + TRIANGLE, self.n)
-            self._fill(out[:, start:stop, start:], every[:, start:stop], start)
-            out[:, stop:, start:stop] = out[:, start:stop, stop:].mT
+            if not self._fill_apart(out, every[:, start:stop].contiguous(), start):
+                self._fill(out[:, start:stop, start:], every[:, start:stop], start)
+                out[:, stop:, start:stop] = out[:, start:stop, stop:].mT
         return out
+
+    def _fill_apart(self, out: Tensor, at: Tensor, first: int | None) -> bool:
+        """Writes what `_fill` does from float32 products: see `euclidean_tile`; False where they are of no use.
+
+        With `first`, out is the whole matrix, and both of its triangles are written.
+        """
+        if self.apart is None:
+            return False
+        x, h = self.sets.factors
+        classes, width = x.shape[2], h.shape[2]
+        e, f = product_error(classes), product_error(width + 1)
+        # A product of x that underflows is off by 2^-149 a term, and is multiplied by one of h.
+        absolute = (classes + 2) * 2.0**-147 * (1 + width * self.largest**2)
+        bounds = 2 * (e + f + e * f + 2 * UNIT), absolute, self.apart, self.sets.parameter
+        rows, others = pick(x, at), pick(h, at)
+        step = tile_rows(out.device, 8 * at.numel(), PAIRS_BYTES, n=self.n)
+        for start in range(first or 0, self.n, step):
+            part = slice(start, min(start + step, self.n))
+            products, factors = torch.bmm(rows, x[:, part].mT), torch.bmm(others, h[:, part].mT)
+            pairs = products, factors, x, h, self.sets.norms, at, out
+            if int(euclidean_tile(*pairs, start, first is not None, *bounds)):
+                self.apart = None  # too many rows are near each other, and so are others
+                return False
+        return True
 
     def _fill(self, out: Tensor, at: Tensor, first: int) -> None:
         """Writes the similarity of the rows at positions (G, B) with all rows from `first` into out."""
@@ -189,7 +224,8 @@ class GradientCoverage(Coverage):
         """(G, B, n) float32 similarity of the candidates at positions (G, B) with all rows."""
         self.computed += at.numel()
         out = self.sets.x.new_empty(*at.shape, self.n)
-        self._fill(out, at, 0)
+        if not self._fill_apart(out, at.contiguous(), None):
+            self._fill(out, at, 0)
         return out
 
     def columns(self, at: Tensor) -> Tensor:

@@ -138,6 +138,24 @@ def coordinates(features: Tensor, along: Tensor) -> Tensor:
     return features.new_empty(*along.shape[:2], features.shape[1])
 
 
+def euclidean_tile(
+    products: Tensor,
+    factors: Tensor,
+    features: Tensor,
+    second: Tensor,
+    norms: Tensor,
+    positions: Tensor,
+    out: Tensor,
+    first: int,
+    mirror: bool,
+    relative: float,
+    absolute: float,
+    error: float,
+    parameter: float,
+) -> Tensor:
+    return positions.new_empty(1)
+
+
 def factored_project(features: Tensor, second: Tensor, direction: Tensor) -> Tensor:
     return direction.new_empty(features.shape[:2])
 
@@ -183,6 +201,7 @@ OPS = (
     refine_products,
     facility_location_block,
     coordinates,
+    euclidean_tile,
     factored_project,
     factored_sum,
     asymmetry,

@@ -26,7 +26,14 @@ from tests.ops.inputs import (
     squared_norms,
     weighted_sum,
 )
-from tests.ops.matrix_inputs import asymmetry, coordinates, factored_project, factored_sum, refine_products
+from tests.ops.matrix_inputs import (
+    asymmetry,
+    coordinates,
+    euclidean_tile,
+    factored_project,
+    factored_sum,
+    refine_products,
+)
 from tests.ops.pursuit_inputs import matching_pursuit
 from tests.ops.sparse_inputs import facility_location_sparse
 
@@ -115,6 +122,12 @@ def _cases() -> Iterator[Case]:
         for shape, width in zip(SHAPES, (1, 2, 7, 8, 40, 17), strict=True):
             yield case(factored_project, shape, kind, width)
             yield case(factored_sum, shape, kind, width)
+    for kind in KINDS:
+        for mirror in (False, True):
+            yield case(euclidean_tile, (2, 90, 7), kind, (40, 69, 21), mirror)
+        yield case(euclidean_tile, (1, 300, 3), kind, (33, 150, 10), False)
+        yield case(euclidean_tile, (1, 300, 3), kind, (33, 150, 150), True)
+    yield case(euclidean_tile, (1, 1, 1), "random", (1, 1, 0), True)
     for i, rows in enumerate((1, 7, 8, 31, 515, 1030)):
         yield from (case(asymmetry, 1 + i % 3, rows, changes) for changes in (0, 1, 20))
     for i, kind in enumerate(KINDS):

@@ -65,3 +65,34 @@ def factored_project(
 
 def factored_sum(rng: np.random.Generator, shape: tuple[int, int, int], kind: str, width: int) -> Arguments:
     return _factors(rng, shape, kind, width) | {"weights": tensor(rng.standard_normal(shape[:2]))}
+
+
+def euclidean_tile(
+    rng: np.random.Generator, shape: tuple[int, int, int], kind: str, tile: tuple[int, int, int], mirror: bool
+) -> Arguments:
+    """`tile` is candidates, columns and the first column; products are rounded to float32 once."""
+    (sets, rows, _), (block, columns, first) = shape, tile
+    factors = _factors(rng, shape, kind, 9)
+    x, y = (factor.double() for factor in factors.values())
+    at = np.stack([rng.choice(rows, block, replace=False) for _ in range(sets)])
+    if mirror:
+        at = np.tile(np.arange(first, first + block), (sets, 1))
+    positions = torch.from_numpy(at)
+    part = slice(first, first + columns)
+    both = [torch.stack([f[g, p] @ f[g, part].mT for g, p in enumerate(positions)]).float() for f in (x, y)]
+    norms = x.square().sum(-1) * (1 + y.square().sum(-1))
+    longest = float(norms.max().sqrt())
+    return {
+        "products": both[0],
+        "factors": both[1],
+        **factors,
+        "norms": norms,
+        "positions": positions,
+        "out": torch.full((sets, rows if mirror else block, rows), -7.0),
+        "first": first,
+        "mirror": mirror,
+        "relative": 2.0**-19,
+        "absolute": 1e-30,
+        "error": 2.0**-14 * longest,
+        "parameter": 4 * longest,
+    }

@@ -58,6 +58,7 @@ LEADING = {
     *((op, next(iter(arguments_of(op)))) for op in OPS),
     *((op, "row_ids") for op in OPS),
     ("matching_pursuit", "picks"),
+    ("euclidean_tile", "norms"),
     *(("facility_location_sparse", name) for name in ("values", "coverage", "budgets")),
 }
 """Arguments whose sizes are what the others are compared with."""
@@ -66,6 +67,8 @@ FREE = {
     ("coordinates", "along"): 1,
     ("facility_location_block", "features"): 2,
     ("facility_location_block", "second"): 2,
+    ("euclidean_tile", "features"): 2,
+    ("euclidean_tile", "second"): 2,
     ("factored_project", "second"): 2,
     ("factored_sum", "second"): 2,
     ("linear_cut", "second"): 2,

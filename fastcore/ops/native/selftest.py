@@ -130,6 +130,12 @@ def cases() -> dict[str, Case]:
             (5,),
         ),
         "coordinates": Case((features, features[:, :3].contiguous()), (0,)),
+        "euclidean_tile": Case(
+            ((points @ double.mT).float(), (points @ double.mT).float(), features, features)
+            + (norms * (1 + norms), row_ids, similarity.float(), 0, False, 1e-6, 0.0, 1e-3, 9.0),
+            (0,),
+            (6,),
+        ),
         "factored_project": Case((features, features, uniform(SETS, WIDTH, WIDTH + 1)), (0,)),
         "factored_sum": Case((features, features, uniform(SETS, ROWS)), (0,)),
         "asymmetry": Case((gram.triu().float(),), (0,)),
