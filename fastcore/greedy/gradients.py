@@ -108,6 +108,7 @@ class GradientCoverage(Coverage):
 
     apart: float | None = None
     largest = 0.0
+    dtype = torch.float32
 
     def __init__(self, view: GradientSimilarity, batch: Batch, limit: int) -> None:
         super().__init__(view, batch)
@@ -127,6 +128,7 @@ class GradientCoverage(Coverage):
             largest = view.parameter if view.metric == "euclidean" else 1.0
             near = 5e-7 * longest if view.metric == "euclidean" else 3e-13 * view.parameter * longest**2
             self.error = 4 * UNIT * largest + near
+            self.dtype = torch.float32 if 1e-12 < longest < 1e18 else torch.float64
             if view.metric == "euclidean" and view.device.type == "cpu" and view.parameter > 0:
                 self.apart = APART * view.parameter
                 self.largest = float(torch.linalg.vector_norm(view.gradients.h, torch.inf))
@@ -203,11 +205,12 @@ class GradientCoverage(Coverage):
                 products = inner_products(rows, [factor[:, part].double() for factor in sets.factors])
                 other = sets.scale[:, part], sets.norms[:, part]
                 if self.metric == "euclidean":
-                    # The formula of similarity_of_products, with fewer copies and the root in float32.
+                    # The formula of similarity_of_products with fewer copies, and the root in float32 where
+                    # squares are numbers there.
                     sums = side[1].unsqueeze(2) + other[1].unsqueeze(1)
                     squared = products.mul_(-2).add_(sums)
                     squared.masked_fill_(squared < sums.mul_(SAME), 0.0)
-                    here.copy_(squared.float().sqrt_().neg_().add_(sets.parameter))
+                    here.copy_(squared.to(self.dtype).sqrt_().neg_().add_(sets.parameter))
                 else:
                     here.copy_(
                         similarity_of_products(products, side, other, METRICS[self.metric], sets.parameter)
