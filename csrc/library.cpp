@@ -604,9 +604,8 @@ FASTCORE_LIBRARY(FASTCORE_NAMESPACE, library) {
   library.def("coordinates(Tensor features, Tensor along) -> Tensor");
   library.def(
       "euclidean_tile(Tensor products, Tensor factors, Tensor features, Tensor second, Tensor norms, "
-      "Tensor positions, Tensor(a!) out, int first, bool mirror, float relative, float absolute, float "
-      "error, "
-      "float parameter) -> Tensor");
+      "Tensor positions, Tensor(a!) out, int first, bool mirror, float relative, float absolute, "
+      "float error, float parameter) -> Tensor");
   library.def("factored_project(Tensor features, Tensor second, Tensor direction) -> Tensor");
   library.def("factored_sum(Tensor features, Tensor second, Tensor weights) -> Tensor");
   library.def("asymmetry(Tensor matrix) -> Tensor");

@@ -22,16 +22,22 @@ inline double tolerance_of(double best, double floor) {
   return std::isinf(best) ? 0.0 : kTie * std::fabs(best) + floor;
 }
 
-// The best of `count` values, ties to the lowest row number (to the lowest position without row_ids).
-inline Choice choose(const double* values, const int64_t* row_ids, int64_t count, double floor) {
+// The largest of `count` values, kClosed where there is none.
+inline double largest_of(const double* values, int64_t count) {
   double lane[8];
   for (double& v : lane) v = kClosed;
   int64_t i = 0;
   for (; i + 8 <= count; i += 8)
     for (int l = 0; l < 8; ++l) lane[l] = values[i + l] > lane[l] ? values[i + l] : lane[l];
-  double best = kClosed;
-  for (double v : lane) best = v > best ? v : best;
-  for (; i < count; ++i) best = values[i] > best ? values[i] : best;
+  double largest = kClosed;
+  for (double v : lane) largest = v > largest ? v : largest;
+  for (; i < count; ++i) largest = values[i] > largest ? values[i] : largest;
+  return largest;
+}
+
+// The best of `count` values, ties to the lowest row number (to the lowest position without row_ids).
+inline Choice choose(const double* values, const int64_t* row_ids, int64_t count, double floor) {
+  const double best = largest_of(values, count);
   if (best == kClosed) return {-1, best, 0.0};
   const double tolerance = tolerance_of(best, floor);
   const double tied = best - tolerance;

@@ -198,15 +198,7 @@ class Drift {
 
 // The position of the largest of some numbers, the first of equal ones; 0 where all are -inf.
 inline size_t largest(const double* values, size_t count) {
-  constexpr size_t kLanes = 8;
-  double lanes[kLanes];
-  std::fill_n(lanes, kLanes, kClosed);
-  size_t i = 0;
-  for (; i + kLanes <= count; i += kLanes)
-    for (size_t lane = 0; lane < kLanes; ++lane)
-      lanes[lane] = values[i + lane] > lanes[lane] ? values[i + lane] : lanes[lane];
-  double most = *std::max_element(lanes, lanes + kLanes);
-  for (; i < count; ++i) most = std::max(most, values[i]);
+  const double most = largest_of(values, static_cast<int64_t>(count));
   return static_cast<size_t>(std::find(values, values + count, most) - values);
 }
 

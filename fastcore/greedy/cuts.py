@@ -26,6 +26,7 @@ from fastcore.similarity import (
     Outside,
     RowSimilarity,
     SparseSimilarity,
+    column_entries,
 )
 
 BLOCK = 384
@@ -293,9 +294,5 @@ class SparseCut(BlockCut):
         """Takes the picks at positions (G, P) into account; -1 is none."""
         first = torch.arange(len(positions), device=positions.device).unsqueeze(1) * self.gains.shape[1]
         picks = (first + positions)[positions >= 0]
-        lengths = self.offsets.diff()[picks]
-        start = self.offsets[picks] - (lengths.cumsum(0) - lengths)
-        entry = torch.repeat_interleave(start, lengths) + torch.arange(
-            int(lengths.sum()), device=picks.device
-        )
+        _, entry = column_entries(self.offsets, picks)
         self.gains.view(-1).index_add_(0, self.other[entry], self.weight[entry], alpha=-2 * self.lam)

@@ -104,6 +104,11 @@ class GradientCoverage(Coverage):
 
     What a product of the two factors may be off by: with relative errors e and f of theirs,
     |x'y' - xy| <= (e + f + e f) |x| |y|, and both are computed as inner products.
+
+    Attributes:
+        apart: what distances from float32 products may be off by, or None where all products are float64.
+        largest: the largest number of h.
+        dtype: in which a root of a float64 square is taken.
     """
 
     apart: float | None = None

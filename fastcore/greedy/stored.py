@@ -62,9 +62,10 @@ class StoredCoverage(FeatureCoverage):
         for part, rows in x.tiles(4 * (x.shape[2] + some.shape[1]), start):
             side = self._side(rows, self.sets.scale[:, part])
             similarity = out[:, :, part]
-            torch.matmul(some, side.mT, out=similarity) if similarity.is_contiguous() else similarity.copy_(
-                some @ side.mT
-            )
+            if similarity.is_contiguous():
+                torch.matmul(some, side.mT, out=similarity)
+            else:
+                similarity.copy_(some @ side.mT)
             if self.metric == "cosine":
                 similarity += 0.5
 

@@ -54,6 +54,16 @@ PAIRS = [
 DEFAULT_METRIC = {"k_center": "euclidean", "herding": "euclidean"}
 
 
+def random_rows(kind: str, n: int, rng: np.random.Generator) -> np.ndarray:
+    """(n, 6) float32 rows: "integer" and "duplicates" have ties, all other kinds have none."""
+    x = rng.standard_normal((n, 6)).astype(np.float32)
+    if kind == "integer":
+        x = rng.integers(-2, 3, (n, 6)).astype(np.float32)
+    if kind == "duplicates":
+        x = x[rng.integers(0, n // 4, n)]
+    return x
+
+
 def view_of(data: Any, metric: str, gamma: float | None = None) -> Similarity:
     """The view an engine gets: of features, of a dense matrix, or of a scipy sparse matrix."""
     if isinstance(data, np.ndarray):

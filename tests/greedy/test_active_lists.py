@@ -11,6 +11,7 @@ from fastcore.budget import Partition
 from fastcore.greedy.active_lists import ActiveLists
 from fastcore.greedy.facility_location import facility_location
 from fastcore.similarity import view
+from tests.greedy.support import random_rows
 
 ROWS, PICKS = 400, 40
 ROOM = 16 * ROWS * 25  # bytes, half of which hold the longest lists that are kept
@@ -18,11 +19,7 @@ ROOM = 16 * ROWS * 25  # bytes, half of which hold the longest lists that are ke
 
 def data_of(kind: str) -> torch.Tensor | LastLayerGradients:
     rng = np.random.default_rng(3)
-    x = rng.standard_normal((ROWS, 6)).astype(np.float32)
-    if kind == "integer":
-        x = rng.integers(-2, 3, (ROWS, 6)).astype(np.float32)
-    if kind == "duplicates":
-        x = x[rng.integers(0, ROWS // 4, ROWS)]
+    x = random_rows(kind, ROWS, rng)
     if kind != "gradients":
         return torch.from_numpy(x)
     return LastLayerGradients(

@@ -25,6 +25,7 @@ from fastcore.numerics import (
 )
 from fastcore.similarity import view
 from tests.greedy.shortage import Shortage
+from tests.greedy.support import random_rows
 
 CUDA = pytest.param("cuda", marks=pytest.mark.gpu)
 ROWS, PICKS, ROOM = 400, 40, 260_000  # bytes: for the copy and for lists, not for all similarities
@@ -112,11 +113,7 @@ def test_rounding_to_nearest() -> None:
 
 def data_of(kind: str) -> Tensor:
     rng = np.random.default_rng(3)
-    x = rng.standard_normal((ROWS, 6)).astype(np.float32)
-    if kind == "integer":
-        x = rng.integers(-2, 3, (ROWS, 6)).astype(np.float32)
-    if kind == "duplicates":
-        x = x[rng.integers(0, ROWS // 4, ROWS)]
+    x = random_rows(kind, ROWS, rng)
     if kind == "near ties":  # apart by less than TF32 can tell
         x = x[rng.integers(0, ROWS // 4, ROWS)] * (1 + 1e-4 * rng.random((ROWS, 6))).astype(np.float32)
     if kind == "all rounded down":
