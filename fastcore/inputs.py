@@ -27,7 +27,7 @@ def as_features(data: Any, device: Any = None, name: str = "data") -> Tensor:
     shape, for NaN and infinity, and for a row with a norm above 1e18.
     """
     table = as_table(data, name)
-    rows = _as_float32(table, device)
+    rows = as_float32(table, device)
     _check_norms(rows, _check_finite(rows, table, name), name)
     return rows
 
@@ -51,8 +51,14 @@ def as_table(data: Any, name: str = "data") -> Tensor:
     return table
 
 
-def check_rows(table: Tensor, name: str = "data") -> None:
-    """Raises ValueError for what ``as_features`` does, looking at a few rows of ``table`` (n, d) at a time."""
+def check_rows(table: Tensor, squares: Tensor, name: str = "data") -> None:
+    """Raises ValueError for what ``as_features`` does, if the squared norms (n,) of the float32 rows ask for it.
+
+    Otherwise the table (n, d) is not read: a NaN in it would be in its norm, and no float32 overflows a float64
+    square. Else a few rows are looked at at a time, to say which and why.
+    """
+    if float(squares.max()) <= LARGEST_NORM**2:
+        return
     for start, tile in _tiles(table):
         rows = tile.float()
         _check_norms(rows, _check_finite(rows, tile, name, start), name, start)
@@ -72,7 +78,7 @@ def as_matrix(data: Any, device: Any = None, pairs: str = "similarity") -> Tenso
     if matrix.shape[0] == 0:
         raise ValueError(f"data must not be empty, got shape {tuple(matrix.shape)}")
     if matrix.layout == torch.strided:
-        values = _as_float32(matrix, device)
+        values = as_float32(matrix, device)
         _check_finite(values, matrix, "data")
     else:
         matrix = matrix.to(matrix.device if device is None else device).to_sparse_coo().float().coalesce()
@@ -298,7 +304,8 @@ def _from_scipy(data: Any) -> Tensor:
     return torch.sparse_coo_tensor(places, values, triplets.shape, check_invariants=True)
 
 
-def _as_float32(table: Tensor, device: Any) -> Tensor:
+def as_float32(table: Tensor, device: Any) -> Tensor:
+    """The table in float32, contiguous, on a device (by default where it is), its values not looked at."""
     # Moving first and converting there costs less than the other way round only for narrow dtypes.
     narrow = table.element_size() <= 4
     where = table.device if device is None else device

@@ -134,11 +134,16 @@ class FeatureSimilarity(RowSimilarity):
     """
 
     def __init__(
-        self, features: Tensor | StoredRows, metric: str = "cosine", gamma: float | None = None
+        self,
+        features: Tensor | StoredRows,
+        metric: str = "cosine",
+        gamma: float | None = None,
+        norms: Tensor | None = None,
     ) -> None:
         self.features = features
         self._rows = Streamed(features) if isinstance(features, StoredRows) else features[None]
-        super().__init__((features,), squared_norms(self._rows)[0], metric, gamma)
+        norms = squared_norms(self._rows)[0] if norms is None else norms
+        super().__init__((features,), norms, metric, gamma)
 
     def _mean(self) -> tuple[Tensor, Tensor]:
         mean = weighted_sum(self._rows, torch.full_like(self.norms, 1 / self.n)[None])
@@ -277,11 +282,17 @@ Similarity = FeatureSimilarity | GradientSimilarity | DenseSimilarity | SparseSi
 
 
 def view(
-    data: Tensor | StoredRows | LastLayerGradients, metric: str = "cosine", gamma: float | None = None
+    data: Tensor | StoredRows | LastLayerGradients,
+    metric: str = "cosine",
+    gamma: float | None = None,
+    norms: Tensor | None = None,
 ) -> Similarity:
-    """The view of `data` under `metric`: features (n, d), gradients, or an n x n matrix for "precomputed"."""
+    """The view of `data` under `metric`: features (n, d), gradients, or an n x n matrix for "precomputed".
+
+    `norms` are the squared norms (n,) of features, where they are known.
+    """
     if isinstance(data, LastLayerGradients):
         return GradientSimilarity(data, metric, gamma)
     if metric != "precomputed" or isinstance(data, StoredRows):
-        return FeatureSimilarity(data, metric, gamma)
+        return FeatureSimilarity(data, metric, gamma, norms)
     return DenseSimilarity(data) if data.layout == torch.strided else SparseSimilarity(data)

@@ -9,31 +9,37 @@ from torch import Tensor
 
 from fastcore import inputs
 from fastcore.memory import current, tiles
-from fastcore.rows import StoredRows, fits
+from fastcore.rows import StoredRows, Streamed, fits, squared_norms
 
 STORAGE = (None, "given", "float32", "float16", "bfloat16")
 _ROUNDED = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
-def kept(table: Tensor, device: Any, storage: str | None) -> Tensor | StoredRows:
-    """Features (n, d) for a device, checked: in float32 on it, or as they are, to be read a tile at a time.
+def kept(table: Tensor, device: Any, storage: str | None) -> tuple[Tensor | StoredRows, Tensor]:
+    """Features (n, d) for a device, checked, in float32 on it, or as they are, to be read a tile at a time.
 
-    `storage` is None for float32 where there is room for it, "float32" in any case, "given" for the type that the
-    table has, and "float16" or "bfloat16" to round it to that type first. Narrow rows that are not yet on the
-    device are moved to it where there is room for them. Raises what ``inputs.as_features`` does.
+    And the squared norms (n,) of the rows, by which they are checked. `storage` is None for float32 where there is
+    room for it, "float32" in any case, "given" for the type that the table has, and "float16" or "bfloat16" to
+    round it to that type first. Narrow rows that are not yet on the device are moved to it where there is room for
+    them. Raises what ``inputs.as_features`` does.
     """
     target = table.device if device is None else torch.device(device)
     if storage in _ROUNDED:
         table = _rounded(table, _ROUNDED[storage])
     if storage == "float32" or not _stays(table, target, storage):
         current().storage = "float32"
-        return inputs.as_features(table, target)
-    inputs.check_rows(table)
+        rows = inputs.as_float32(table, target)
+        squares = squared_norms(rows[None])[0]
+        inputs.check_rows(table, squares)
+        return rows, squares
     if table.element_size() < 4 and fits(table.element_size() * table.numel(), target):
         table = table.to(target)
+    stored = StoredRows(table, target, storage is not None)
+    squares = squared_norms(Streamed(stored))[0]
+    inputs.check_rows(table, squares)
     current().storage = str(table.dtype).removeprefix("torch.")
     current().streamed = 4 * table.numel()
-    return StoredRows(table, target, storage is not None)
+    return stored, squares
 
 
 def _stays(table: Tensor, target: torch.device, storage: str | None) -> bool:
