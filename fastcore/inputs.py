@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastcore.arrays import as_tensor, from_scipy, is_scipy_sparse
+
 LARGEST_NORM = 1e18
 """Largest norm of a row: the square of anything larger would overflow float32."""
 
 _TILE = 1 << 22
-_KINDS = "a torch tensor, a numpy array, anything with DLPack or __array__, or a list of rows"
 
 
 def as_features(data: Any, device: Any = None, name: str = "data") -> Tensor:
@@ -70,28 +71,39 @@ def as_matrix(data: Any, device: Any = None, pairs: str = "similarity") -> Tenso
     Takes what ``as_features`` takes, and scipy and torch sparse matrices (any layout). Raises like it, and
     ValueError for a matrix that is not square or for a negative distance.
     """
-    matrix = _from_scipy(data) if _is_scipy_sparse(data) else as_tensor(data, "data")
+    given = as_square(data, pairs)
+    if given.layout == torch.strided:
+        values = as_float32(given, device)
+        check_entries(values, given)
+    else:
+        given = given.to(given.device if device is None else device).to_sparse_coo().float().coalesce()
+        values = given.values()
+        bad = torch.nonzero(~torch.isfinite(values))
+        if len(bad):
+            row, column = given.indices()[:, bad[0, 0]].tolist()
+            raise ValueError(
+                f"data must be finite, got {float(values[bad[0, 0]])} at row {row}, column {column}"
+            )
+    if pairs == "distance" and values.numel() and float(values.min()) < 0:
+        raise ValueError(f"data must hold distances of at least 0, got {float(values.min())}")
+    return values if given.layout == torch.strided else given
+
+
+def as_square(data: Any, pairs: str = "similarity") -> Tensor:
+    """``data`` as a real (n, n) tensor, dense or sparse, as it is and where it is, its values not looked at."""
+    matrix = from_scipy(data) if is_scipy_sparse(data) else as_tensor(data, "data")
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
         raise ValueError(
             f"metric='precomputed' needs a square {pairs} matrix, got data of shape {tuple(matrix.shape)}"
         )
     if matrix.shape[0] == 0:
         raise ValueError(f"data must not be empty, got shape {tuple(matrix.shape)}")
-    if matrix.layout == torch.strided:
-        values = as_float32(matrix, device)
-        _check_finite(values, matrix, "data")
-    else:
-        matrix = matrix.to(matrix.device if device is None else device).to_sparse_coo().float().coalesce()
-        values = matrix.values()
-        bad = torch.nonzero(~torch.isfinite(values))
-        if len(bad):
-            row, column = matrix.indices()[:, bad[0, 0]].tolist()
-            raise ValueError(
-                f"data must be finite, got {float(values[bad[0, 0]])} at row {row}, column {column}"
-            )
-    if pairs == "distance" and values.numel() and float(values.min()) < 0:
-        raise ValueError(f"data must hold distances of at least 0, got {float(values.min())}")
-    return values if matrix.layout == torch.strided else matrix
+    return matrix
+
+
+def check_entries(values: Tensor, given: Tensor) -> None:
+    """Raises ValueError where a number of a matrix in float32 is not finite, and says what was given there."""
+    _check_finite(values, given, "data")
 
 
 def as_probabilities(data: Any, device: Any = None, name: str = "data") -> Tensor:
@@ -207,101 +219,6 @@ def _is_missing(value: Any) -> bool:
     return (
         value is None or type(value).__name__ == "NAType" or (isinstance(value, float) and math.isnan(value))
     )
-
-
-def as_tensor(data: Any, name: str) -> Tensor:
-    """``data`` as a real tensor of any shape, dtype and device, sharing memory where that is possible."""
-    if isinstance(data, Tensor):
-        tensor = data.detach()
-    elif isinstance(data, list | tuple) and data and isinstance(data[0], Tensor):
-        tensor = _stacked(data, name)
-    elif not isinstance(data, np.ndarray) and hasattr(data, "__dlpack__"):
-        tensor = _from_dlpack(data, name)
-    elif not isinstance(data, np.ndarray) and hasattr(data, "__cuda_array_interface__"):
-        tensor = torch.as_tensor(data)
-    else:
-        tensor = _from_numpy(_as_numpy(data, name), name)
-    if tensor.is_complex() or tensor.is_quantized:
-        raise TypeError(f"{name} must hold real numbers, got dtype {tensor.dtype}")
-    if tensor.device.type == "meta":
-        raise TypeError(f"{name} must hold values, got a tensor on the meta device")
-    return tensor.resolve_neg() if tensor.layout == torch.strided else tensor
-
-
-def _stacked(rows: Sequence[Any], name: str) -> Tensor:
-    try:
-        return torch.stack([row.detach() for row in rows])
-    except (RuntimeError, AttributeError) as error:
-        raise ValueError(
-            f"{name} must be rows of one shape, dtype and device, got a list of which: {error}"
-        ) from None
-
-
-def _from_dlpack(data: Any, name: str) -> Tensor:
-    try:
-        return torch.from_dlpack(data)
-    except (BufferError, RuntimeError, TypeError, ValueError, AttributeError):
-        # Not every exporter takes every dtype or a read-only array; its other protocols may still serve.
-        if hasattr(data, "__cuda_array_interface__"):
-            return torch.as_tensor(data)
-        return _from_numpy(_as_numpy(data, name), name)
-
-
-def _as_numpy(data: Any, name: str) -> np.ndarray:
-    if isinstance(data, np.ma.MaskedArray):
-        raise TypeError(f"{name} must hold a value everywhere, got a masked array: fill it first")
-    if isinstance(data, np.ndarray):
-        return data
-    if _is_scipy_sparse(data):
-        raise TypeError(f"{name} is sparse: sparse input needs metric='precomputed'")
-    protocols = ("__array__", "__array_interface__")
-    if not isinstance(data, list | tuple) and not any(hasattr(data, each) for each in protocols):
-        raise TypeError(f"{name} must be {_KINDS}, got {type(data).__name__}")
-    try:
-        return np.asarray(data)
-    except ValueError as error:
-        raise ValueError(f"{name} must be rows of one length: {error}") from None
-
-
-def _from_numpy(array: np.ndarray, name: str) -> Tensor:
-    if array.dtype.kind not in "biuf":
-        raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")
-    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
-        array = array.astype(np.float64)
-    if not array.dtype.isnative:
-        array = array.astype(array.dtype.newbyteorder("="))
-    if any(step < 0 or step % array.itemsize for step in array.strides):
-        array = array.copy()  # ascontiguousarray keeps the strides of a side of length 1
-    if not array.flags.writeable:
-        array = _without_write_lock(array)
-    return torch.from_numpy(array)
-
-
-class _Alias:
-    """Stands for the memory of an array; keeps the array alive."""
-
-    def __init__(self, array: np.ndarray) -> None:
-        self.array = array
-        address, _ = array.__array_interface__["data"]
-        self.__array_interface__ = {**array.__array_interface__, "data": (address, False)}
-
-
-def _without_write_lock(array: np.ndarray) -> np.ndarray:
-    """The same memory without the read-only mark, about which torch warns. We never write to it."""
-    return np.asarray(_Alias(array))
-
-
-def _is_scipy_sparse(data: Any) -> bool:
-    return type(data).__module__.startswith("scipy.sparse") and hasattr(data, "tocoo")
-
-
-def _from_scipy(data: Any) -> Tensor:
-    triplets = data.tocoo()
-    if triplets.dtype.kind not in "biuf":
-        raise TypeError(f"data must hold real numbers, got dtype {triplets.dtype}")
-    places = torch.from_numpy(np.stack([triplets.row, triplets.col]).astype(np.int64))
-    values = torch.from_numpy(triplets.data.astype(np.float32))
-    return torch.sparse_coo_tensor(places, values, triplets.shape, check_invariants=True)
 
 
 def as_float32(table: Tensor, device: Any) -> Tensor:
