@@ -125,7 +125,7 @@ def test_bad_matrices_say_what_they_are(method, data, kind, message):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
-@pytest.mark.parametrize(("row", "column"), [(3, 3), (5, 17)])
+@pytest.mark.parametrize(("row", "column"), [(3, 3), (5, 12)])
 @pytest.mark.parametrize("method", ["facility_location", "graph_cut", "log_det"])
 def test_entries_that_are_not_finite_are_named_in_symmetric_matrices(method, row, column, value):
     matrix = similarity().astype(np.float64)
