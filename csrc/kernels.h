@@ -64,6 +64,16 @@ struct WeightedSum {
   int64_t sets, rows, width;
 };
 
+// out[g][i][j] = <features[g][i], others[g][j]> (1 + <second[g][i], other_second[g][j]>) (CPU only)
+struct FactoredColumns {
+  const float* features;      // (sets, rows, width)
+  const float* second;        // (sets, rows, second_width)
+  const float* others;        // (sets, columns, width)
+  const float* other_second;  // (sets, columns, second_width)
+  double* out;                // (sets, rows, columns)
+  int64_t sets, rows, columns, width, second_width;
+};
+
 // Rows features[g][i] (x) [1; second[g][i]]: out[g][i] = their product with direction[g] (CPU only)
 struct FactoredProject {
   const float* features;    // (sets, rows, width)

@@ -511,6 +511,23 @@ Tensor euclidean_tile(const Tensor& products, const Tensor& factors, const Tenso
   return left;
 }
 
+Tensor factored_columns(const Tensor& features, const Tensor& second, const Tensor& others,
+                        const Tensor& other_second) {
+  const Call call("factored_columns", features);
+  const auto [sets, rows, width] = call.sizes<3>("features", features);
+  FactoredColumns args{};
+  args.second_width = call.sizes<3>("second", second)[2];
+  args.columns = call.sizes<3>("others", others)[1];
+  BIND(features, sets, rows, width);
+  BIND(second, sets, rows, args.second_width);
+  BIND(others, sets, args.columns, width);
+  BIND(other_second, sets, args.columns, args.second_width);
+  Tensor out = call.make(args.out, {sets, rows, args.columns});
+  args.sets = sets, args.rows = rows, args.width = width;
+  Cpu::run(args, features);
+  return out;
+}
+
 Tensor factored_project(const Tensor& features, const Tensor& second, const Tensor& direction) {
   const Call call("factored_project", features);
   const auto [sets, rows, width] = call.sizes<3>("features", features);
@@ -606,6 +623,8 @@ FASTCORE_LIBRARY(FASTCORE_NAMESPACE, library) {
       "euclidean_tile(Tensor products, Tensor factors, Tensor features, Tensor second, Tensor norms, "
       "Tensor positions, Tensor(a!) out, int first, bool mirror, float relative, float absolute, "
       "float error, float parameter) -> Tensor");
+  library.def(
+      "factored_columns(Tensor features, Tensor second, Tensor others, Tensor other_second) -> Tensor");
   library.def("factored_project(Tensor features, Tensor second, Tensor direction) -> Tensor");
   library.def("factored_sum(Tensor features, Tensor second, Tensor weights) -> Tensor");
   library.def("asymmetry(Tensor matrix) -> Tensor");
@@ -624,6 +643,7 @@ FASTCORE_LIBRARY_IMPL(FASTCORE_NAMESPACE, CPU, library) {
   fastcore::implement<fastcore::Cpu>(library);
   library.impl("coordinates", TORCH_BOX(&fastcore::coordinates));
   library.impl("euclidean_tile", TORCH_BOX(&fastcore::euclidean_tile));
+  library.impl("factored_columns", TORCH_BOX(&fastcore::factored_columns));
   library.impl("factored_project", TORCH_BOX(&fastcore::factored_project));
   library.impl("factored_sum", TORCH_BOX(&fastcore::factored_sum));
   library.impl("asymmetry", TORCH_BOX(&fastcore::asymmetry));

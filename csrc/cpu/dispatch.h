@@ -28,6 +28,7 @@
   X(asymmetry, Asymmetry)              \
   X(coordinates, Coordinates)          \
   X(euclidean_tile, EuclideanTile)     \
+  X(factored_columns, FactoredColumns) \
   X(factored_project, FactoredProject) \
   X(factored_sum, FactoredSum)
 

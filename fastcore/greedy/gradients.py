@@ -21,6 +21,7 @@ from fastcore.memory import TILE_BYTES, table_fits, tile_rows, tiles
 from fastcore.numerics import UNIT, product_error
 from fastcore.ops.euclidean_tile import euclidean_tile
 from fastcore.ops.facility_location_block import SAME, inner_products, similarity_of_products
+from fastcore.ops.factored_columns import factored_columns
 from fastcore.ops.factored_project import factored_project, factored_project_reference
 from fastcore.ops.factored_sum import factored_sum, factored_sum_reference
 from fastcore.similarity import METRICS, GradientSimilarity, Outside
@@ -57,6 +58,20 @@ class GradientSets(FeatureSets):
             return self.scale * self._project(self._weighted_sum(self.scale * self.inside))
         return (self.sums() - self.shift * self.sizes.unsqueeze(1)) / self.factor
 
+    def scaled_products(self, positions: Tensor) -> Tensor:
+        """(G, n, P) inner products of every scaled row with those at positions (G, P): cosine and dot."""
+        out = self.scale.new_empty(*self.scale.shape, positions.shape[1])
+        others = [pick(factor, positions) for factor in self.factors]
+        scale = pick(self.scale, positions).unsqueeze(1)
+        numbers = 2 * positions.shape[1]
+        if self.x.device.type != "cpu":
+            numbers += self.x.shape[2] + self.factors[1].shape[2]  # a copy of the rows in float64
+        for part in tiles(out.shape[1], 8 * len(out) * numbers, 2 * TILE_BYTES, out.device):
+            rows = [factor[:, part].contiguous() for factor in self.factors]
+            own = self.scale[:, part] * self.inside[:, part]
+            out[:, part] = factored_columns(*rows, *others).mul_(own.unsqueeze(2)).mul_(scale)
+        return out
+
     def onto(self, positions: Tensor) -> Tensor:
         """(G, n) inner product of every scaled row with the sum of those at positions (G, P); -1 is none.
 
@@ -65,7 +80,7 @@ class GradientSets(FeatureSets):
         n, classes, width = *self.x.shape[1:], self.factors[1].shape[2]
         count = positions.shape[1]
         if n * count * (classes + width) <= (n + count) * classes * width:
-            columns = (self.columns(positions) - self.shift) / self.factor
+            columns = self.scaled_products(positions)
             return (columns @ (positions >= 0).double().unsqueeze(2)).squeeze(2)
         delta, h = (pick(factor, positions).double() for factor in self.factors)
         delta *= (pick(self.scale, positions) * (positions >= 0)).unsqueeze(2)
@@ -320,5 +335,5 @@ class GradientCut(InnerProductCut):
         sample = evenly_spaced(min(SAMPLE, sets.inside.shape[1]), sets.sizes)
         among = (sets.among(sample) - sets.shift) / sets.factor
         marks = sample.gather(1, spanning(among, min(LANDMARKS, sample.shape[1])))
-        columns = (sets.columns(marks) - sets.shift) / sets.factor * sets.inside.unsqueeze(2)
+        columns = sets.scaled_products(marks)
         return seen_along_landmarks(columns, marks, sets.norms * sets.scale.square())

@@ -156,6 +156,10 @@ def euclidean_tile(
     return positions.new_empty(1)
 
 
+def factored_columns(features: Tensor, second: Tensor, others: Tensor, other_second: Tensor) -> Tensor:
+    return features.new_empty(*features.shape[:2], others.shape[1], dtype=torch.float64)
+
+
 def factored_project(features: Tensor, second: Tensor, direction: Tensor) -> Tensor:
     return direction.new_empty(features.shape[:2])
 
@@ -202,6 +206,7 @@ OPS = (
     facility_location_block,
     coordinates,
     euclidean_tile,
+    factored_columns,
     factored_project,
     factored_sum,
     asymmetry,

@@ -37,7 +37,14 @@ CUDA = pytest.param("cuda", marks=pytest.mark.gpu)
 GRID = ("linear_cut", "facility_location_block", "coverage_gains")
 """The ops whose CUDA kernels work with the whole grid on one large set: "-grid" behind a backend asks for that."""
 
-CPU_ONLY = ("asymmetry", "coordinates", "euclidean_tile", "factored_project", "factored_sum")
+CPU_ONLY = (
+    "asymmetry",
+    "coordinates",
+    "euclidean_tile",
+    "factored_columns",
+    "factored_project",
+    "factored_sum",
+)
 
 Results = dict[str, Any]
 

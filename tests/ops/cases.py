@@ -31,6 +31,7 @@ from tests.ops.matrix_inputs import (
     asymmetry,
     coordinates,
     euclidean_tile,
+    factored_columns,
     factored_project,
     factored_sum,
     refine_products,
@@ -121,6 +122,7 @@ def _cases() -> Iterator[Case]:
             case(coordinates, shape, kind, (1, 3, 16, 17, 40)[(i + j) % 5]) for j, shape in enumerate(SHAPES)
         )
         for shape, width in zip(SHAPES, (1, 2, 7, 8, 40, 17), strict=True):
+            yield case(factored_columns, shape, kind, width, 1 + (5 * width + i) % 19)
             yield case(factored_project, shape, kind, width)
             yield case(factored_sum, shape, kind, width)
     for kind in KINDS:

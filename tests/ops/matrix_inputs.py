@@ -61,6 +61,16 @@ def _factors(rng: np.random.Generator, shape: tuple[int, int, int], kind: str, w
     }
 
 
+def factored_columns(
+    rng: np.random.Generator, shape: tuple[int, int, int], kind: str, width: int, others: int
+) -> Arguments:
+    """The others are rows of the same kind."""
+    return _factors(rng, shape, kind, width) | {
+        "others": tensor(rows_of(rng, (shape[0], others, shape[2]), kind), torch.float32),
+        "other_second": tensor(rows_of(rng, (shape[0], others, width), kind), torch.float32),
+    }
+
+
 def factored_project(
     rng: np.random.Generator, shape: tuple[int, int, int], kind: str, width: int
 ) -> Arguments:

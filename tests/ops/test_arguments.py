@@ -69,6 +69,8 @@ FREE = {
     ("facility_location_block", "second"): 2,
     ("euclidean_tile", "features"): 2,
     ("euclidean_tile", "second"): 2,
+    ("factored_columns", "second"): 2,
+    ("factored_columns", "others"): 1,
     ("factored_project", "second"): 2,
     ("factored_sum", "second"): 2,
     ("linear_cut", "second"): 2,

@@ -15,7 +15,7 @@ from tests.ops.inputs import Arguments, products_of, similarity_of
 from tests.ops.pursuit_inputs import active_gram
 from tests.simt import build
 
-SUMS = ("project", "squared_norms", "weighted_sum", "factored_project", "factored_sum")
+SUMS = ("project", "squared_norms", "weighted_sum", "factored_columns", "factored_project", "factored_sum")
 OTHERS = [schedule for schedule in build.SCHEDULES if schedule != "forward"]
 ROUNDING = 1e-12
 """Of sums in float64, as a fraction of the sum of the sizes of the terms."""

@@ -136,6 +136,9 @@ def cases() -> dict[str, Case]:
             (0,),
             (6,),
         ),
+        "factored_columns": Case(
+            (features, features, features[:, :3].contiguous(), features[:, 2:5].contiguous()), (0,)
+        ),
         "factored_project": Case((features, features, uniform(SETS, WIDTH, WIDTH + 1)), (0,)),
         "factored_sum": Case((features, features, uniform(SETS, ROWS)), (0,)),
         "asymmetry": Case((gram.triu().float(),), (0,)),
