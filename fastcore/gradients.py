@@ -54,14 +54,19 @@ class LastLayerGradients:
             delta[part] = p.scatter_(1, own, -p.sum(1, keepdim=True)).float()
         return cls(delta, h)
 
+    @classmethod
+    def of_factors(cls, delta: Tensor, h: Tensor) -> LastLayerGradients:
+        """From float32 factors that were checked before: parts or copies of those of other gradients."""
+        made = object.__new__(cls)
+        made.delta, made.h = delta.contiguous(), h.contiguous()
+        return made
+
     def __len__(self) -> int:
         return len(self.delta)
 
     def __getitem__(self, rows: Any) -> LastLayerGradients:
         """The gradients of some rows, by a slice, a mask or row numbers."""
-        part = object.__new__(LastLayerGradients)
-        part.delta, part.h = self.delta[rows].contiguous(), self.h[rows].contiguous()
-        return part
+        return self.of_factors(self.delta[rows], self.h[rows])
 
     def __repr__(self) -> str:
         return f"LastLayerGradients(n={self.n}, classes={self.classes}, width={self.width})"
@@ -88,9 +93,7 @@ class LastLayerGradients:
 
     def to(self, device: torch.device | str) -> LastLayerGradients:
         """The same gradients on another device."""
-        moved = object.__new__(LastLayerGradients)
-        moved.delta, moved.h = self.delta.to(device), self.h.to(device)
-        return moved
+        return self.of_factors(self.delta.to(device), self.h.to(device))
 
     def labels(self) -> Tensor:
         """(n,) int64 class of every row, as delta tells it: p - 1 is its only negative entry."""

@@ -50,9 +50,7 @@ class Classes:
     def move(self, rows: Rows) -> Rows:
         """The rows of the ground sets of this rank, of the rows (count, ...) of all."""
         if isinstance(rows, LastLayerGradients):
-            moved = object.__new__(LastLayerGradients)
-            moved.delta, moved.h = self._moved(rows.delta), self._moved(rows.h)
-            return moved
+            return LastLayerGradients.of_factors(self._moved(rows.delta), self._moved(rows.h))
         return self._moved(rows)
 
     def _moved(self, values: Tensor) -> Tensor:

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from fastcore.budget import Partition
 from fastcore.distributed.shards import Shards
-from fastcore.greedy.batches import TILE_BYTES, marked, row_mask
-from fastcore.greedy.coverage import FLOOR, FeatureCoverage
+from fastcore.greedy.batches import TILE_BYTES, earlier, marked
+from fastcore.greedy.coverage import FLOOR, Coverage, FeatureCoverage
+from fastcore.greedy.gradients import GradientCoverage
 from fastcore.greedy.picks import Counter, Picks
 from fastcore.numerics import full_precision
 from fastcore.ops.choice import choose, tolerance, wins
 from fastcore.ops.coverage_gains import coverage_gains
 from fastcore.ops.project import project
 from fastcore.ops.weighted_sum import weighted_sum
-from fastcore.similarity import FeatureSimilarity
+from fastcore.similarity import FeatureSimilarity, GradientSimilarity, Outside
 
 BLOCK, BLOCK_BYTES = 512, 1 << 30
 """Candidates of a pass; fewer where their float64 similarities with the rows of a rank would take more bytes."""
@@ -30,24 +32,27 @@ FEWEST = 16
 @full_precision()
 def facility_location(
     shards: Shards,
-    view: FeatureSimilarity,
+    view: FeatureSimilarity | GradientSimilarity,
     partition: Partition,
     *,
-    preselected: Tensor | None = None,
+    preselected: Outside | None = None,
     stop_at: float | None = None,
     progress: Counter | None = None,
     block: int | None = None,
 ) -> Picks:
     """Picks the row that raises sum_i max_{j in S} s_ij most, again and again; negative s_ij count as 0.
 
-    A rank covers its own rows. A pass gathers the features of a block of candidates and measures them against the
+    A rank covers its own rows. A pass gathers the rows of a block of candidates and measures them against the
     rows of the rank once, in float64; a gain is the sum of what the ranks find. One to three collectives a pick.
     """
-    state = ShardedCoverage(shards, view)
-    if preselected is not None and preselected.is_floating_point():
-        state.add_external(preselected.to(view.device))
-    elif preselected is not None:
-        state.add_mask(row_mask(preselected, shards.n, view.device)[None])
+    state = (ShardedGradientCoverage if isinstance(view, GradientSimilarity) else ShardedCoverage)(
+        shards, view
+    )
+    fixed, outside = earlier(preselected, shards.n, view.device)
+    if outside is not None:
+        state.add_external(outside)
+    elif fixed is not None:
+        state.add_mask(fixed[None])
     if block is None:
         block = max(64, min(BLOCK, BLOCK_BYTES // (8 * max(shards.counts))))
     state.start()
@@ -79,18 +84,23 @@ def facility_location(
     return Picks(made, worth, info={"passes": passes, "evaluations": state.evaluations})
 
 
-class ShardedCoverage(FeatureCoverage):
-    """How well the rows of this rank are covered, and bounds on what each of them would add over all ranks.
+class CoverageOverRanks(Coverage):
+    """Before a class that knows the rows of one rank.
+
+    How well the rows of this rank are covered, and bounds on what each of them would add over all ranks.
 
     Attributes:
         evaluations: gains measured so far, over all ranks together.
         stuck: whether the last pass learned nothing, so that it takes a larger block.
     """
 
-    def __init__(self, shards: Shards, view: FeatureSimilarity) -> None:
-        self.shards, self.ranks = shards, shards.ranks
-        super().__init__(view, shards.batch(view.device), 0)
-        self.features = view
+    local: FeatureSimilarity | GradientSimilarity
+    sets: Any
+    metric: str
+
+    def __init__(self, shards: Shards, view: Any) -> None:
+        self.shards, self.ranks, self.local = shards, shards.ranks, view
+        super().__init__(view, shards.batch(view.device), 0)  # type: ignore[call-arg]
         self.error = float(self.ranks.largest(self.floor.new_tensor(self.error)))
         self.floor = FLOOR * self.ranks.largest(self.diagonal.abs().amax(1))
         self.evaluations, self.stuck = 0, False
@@ -104,11 +114,13 @@ class ShardedCoverage(FeatureCoverage):
         if self.metric != "cosine" or float(self.covered()) > 0:
             return self.sweep()
         # No similarity is negative and nothing is covered: a gain is the sum of a column.
-        inside = self.sets.inside.double()
-        direction = self.ranks.sum(weighted_sum(self.sets.x, self.sets.scale * inside))
-        total = 0.5 * self.shards.n + 0.5 * self.sets.scale * project(self.sets.x, direction)
+        total = 0.5 * self.shards.n + 0.5 * self.sets.scale * self._to_all(self.sets.scale * self.sets.inside)
         slack = FLOOR * self.shards.n
         self.bounds = torch.where(self.bounds == -torch.inf, -torch.inf, total * (1 + 1e-12) + slack)
+
+    def _to_all(self, weights: Tensor) -> Tensor:
+        """(1, m) inner product of every row with the sum of the rows of all ranks, times weights (1, m)."""
+        raise NotImplementedError
 
     def full(self) -> Tensor:
         """(1,) the coverage when all rows are picked."""
@@ -129,25 +141,23 @@ class ShardedCoverage(FeatureCoverage):
 
     def _compared(self) -> Iterator[tuple[int, slice, Tensor]]:
         """Similarities (1, T, m) float32 of the rows of every rank in turn with those of this one."""
-        most, width = max(1, *self.shards.counts), self.operand.shape[2]
-        step = max(1, 4 * TILE_BYTES // (4 * max(most, width)))
-        for rank, part, rows in self.shards.every(self.operand, step):
-            if self.metric in ("cosine", "dot"):
-                yield rank, part, torch.mm(rows, self.operand[0].T)[None]
-            else:
-                yield rank, part, self.features.external(rows).T.float().contiguous()[None]
+        for rank, part, rows in self.shards.every_row(self.local, self._step(self.local.width)):
+            yield rank, part, self.local.external(rows).T.float().contiguous()[None]  # type: ignore[arg-type]
+
+    def _step(self, width: int) -> int:
+        return max(1, 4 * TILE_BYTES // (4 * max(1, *self.shards.counts, width)))
 
     def add_mask(self, rows: Tensor) -> None:
         """Takes the rows where the mask (1, n) is true as picked."""
         for positions in marked(rows).split(64, dim=1):
-            self.add_external(self.shards.take(self.sets.x, positions)[0])
+            self.add_external(self.shards.rows(self.local, positions))
         self.bounds.masked_fill_(self.shards.part(rows), -torch.inf)
 
     def pick(self, block: int, most: int) -> list[tuple[int, float]]:
         """One pass: at most so many picks from a block of the candidates with the largest bounds, with gains."""
         at, outside, outside_row = self.shards.top(self.bounds, block, self.floor)
         bounds = self.shards.take(self.bounds, at)[0].cpu()
-        columns = self.features.external(self.shards.take(self.sets.x, at)[0]).T.contiguous()
+        columns = self.local.external(self.shards.rows(self.local, at)).T.contiguous()  # type: ignore[arg-type]
         columns.masked_fill_(~self.sets.inside, 0)
         rows, floor = at[0].cpu(), float(self.floor)
         limits = float(outside), int(outside_row), floor
@@ -190,3 +200,26 @@ class ShardedCoverage(FeatureCoverage):
             fresh[some] = True
             self.evaluations += len(some)
             wanted *= 2
+
+
+class ShardedCoverage(CoverageOverRanks, FeatureCoverage):
+    """Coverage of features of all ranks."""
+
+    def _to_all(self, weights: Tensor) -> Tensor:
+        return project(self.sets.x, self.ranks.sum(weighted_sum(self.sets.x, weights)))
+
+    def _compared(self) -> Iterator[tuple[int, slice, Tensor]]:
+        """Similarities (1, T, m) float32 of the rows of every rank in turn with those of this one."""
+        if self.metric not in ("cosine", "dot"):
+            yield from super()._compared()
+            return
+        for rank, part, rows in self.shards.every(self.operand, self._step(self.operand.shape[2])):
+            yield rank, part, torch.mm(rows, self.operand[0].T)[None]
+
+
+class ShardedGradientCoverage(CoverageOverRanks, GradientCoverage):
+    """Coverage of gradients of all ranks."""
+
+    def _to_all(self, weights: Tensor) -> Tensor:
+        gradients = self.local.gradients  # type: ignore[union-attr]
+        return gradients.project(self.ranks.sum(gradients.weighted_sum(weights[0])))[None]

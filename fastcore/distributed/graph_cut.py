@@ -6,14 +6,17 @@ import torch
 from torch import Tensor
 
 from fastcore.distributed.shards import Shards
-from fastcore.greedy.batches import mark, pick
+from fastcore.greedy.batches import mark, marked, pick
 from fastcore.greedy.cuts import BLOCK, FLOOR, AxisCut, BlockCut
 from fastcore.memory import TILE_BYTES
 from fastcore.ops.choice import TIE, tolerance
 from fastcore.ops.graph_cut_block import graph_cut_block
-from fastcore.similarity import FeatureSimilarity, Outside
+from fastcore.similarity import FeatureSimilarity, GradientSimilarity, Outside, RowSimilarity
 
 PICKS_A_PASS = 100
+
+APART = 1e-12
+"""Of squared lengths, relative: more than the rounding of sums over the factors of a gradient."""
 
 FEWEST = 8
 """Picks that a pass tries at least: their cost is that of the collectives."""
@@ -43,8 +46,8 @@ class ShardedCut(AxisCut):
         while True:
             at, outside, outside_row = self.shards.top(values, max(self.block, block or 0), floor)
             most = min(at.shape[1], int(left[0]), block or self.tries)
-            rows, gains, sums = self._inside(at, values, floor, most)
-            bound = self._outside(at, values, floor, sums)
+            rows, gains, drift = self._inside(at, values, floor, most)
+            bound = self._outside(at, values, floor, *drift)
             made = _standing(rows[0], gains[0], bound, float(floor))
             if made:
                 break
@@ -55,33 +58,46 @@ class ShardedCut(AxisCut):
             self.offset.unsqueeze(1) - 2 * self.lam * self.shift * steps
         )
 
-    def _inside(self, at: Tensor, values: Tensor, floor: Tensor, most: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Picks (1, T) of the rows at (1, B) alone, their gains, and the sums (T, d) of those before each."""
-        x = self.shards.take(self.x, at)[0].double()
-        x = x * self.shards.take(self.scale, at)[0].unsqueeze(1)
+    def _inside(
+        self, at: Tensor, values: Tensor, floor: Tensor, most: int
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
+        """Picks (1, T) of the rows at (1, B) alone, their gains, and the drift before each: see `_drift`."""
+        x = self._rows(at)
         gains = self.shards.take(values, at)
         budget = torch.tensor([most], device=at.device)
         nothing = torch.tensor([-torch.inf], dtype=torch.float64, device=at.device)
         limits = (budget, nothing, torch.full_like(budget, self.shards.n), floor)
         penalty = 2 * self.lam * self.factor
-        chosen, found = graph_cut_block((x @ x.T)[None], gains, at, *limits, penalty, most)
+        chosen, found = graph_cut_block(self._gram(x)[None], gains, at, *limits, penalty, most)
         # Machines may round differently: one of them decides.
         both = self.shards.ranks.from_rank(0, torch.stack([chosen[0].double(), found[0]]))
         picked = both[0].long()
-        sums = x[picked].cumsum(0) - x[picked]
-        return at[:, picked], both[1:], sums
+        return at[:, picked], both[1:], self._drift(x, picked)
 
-    def _outside(self, at: Tensor, values: Tensor, floor: Tensor, sums: Tensor) -> Tensor:
+    def _rows(self, at: Tensor) -> Tensor:
+        """What is needed of the rows at (1, B): the scaled rows."""
+        x = self.shards.take(self.x, at)[0].double()
+        return x * self.shards.take(self.scale, at)[0].unsqueeze(1)
+
+    def _gram(self, x: Tensor) -> Tensor:
+        """(B, B) inner products of these scaled rows."""
+        return x @ x.T
+
+    def _drift(self, x: Tensor, picked: Tensor) -> tuple[Tensor, Tensor]:
+        """What the sum of the picks before each of them has along the axis and apart from it, (T,) each."""
+        sums = x[picked].cumsum(0) - x[picked]
+        along = sums @ self.axis[0]
+        return along, (sums - along.unsqueeze(1) * self.axis).norm(dim=1) + 1e-13 * sums.norm(dim=1)
+
+    def _outside(self, at: Tensor, values: Tensor, floor: Tensor, along: Tensor, apart: Tensor) -> Tensor:
         """(2, T) a bound on the gains outside the rows at (1, B) before each pick, and the lowest row near it."""
         outside = values == -torch.inf
         mark(outside, self.shards.own(at))
         rest = values.masked_fill(outside, -torch.inf)[0]
-        along = sums @ self.axis[0]
-        apart = (sums - along.unsqueeze(1) * self.axis).norm(dim=1) + 1e-13 * sums.norm(dim=1)
         penalty = 2 * self.lam * self.factor
-        found = torch.empty(2, len(sums), dtype=torch.float64, device=at.device)
+        found = torch.empty(2, len(along), dtype=torch.float64, device=at.device)
         step = max(1, 4 * TILE_BYTES // (8 * len(rest)))
-        for start in range(0, len(sums), step):
+        for start in range(0, len(along), step):
             part = slice(start, start + step)
             change = along[part, None] * self.along - apart[part, None] * self.apart
             bound = rest - penalty * change
@@ -108,18 +124,80 @@ class ShardedCut(AxisCut):
         self._subtract(self._sum(self.x, self.scale * self.shards.part(rows)), rows.sum(1))
 
 
+class ShardedGradientCut(ShardedCut):
+    """The same for gradients, whose sums are C x (D + 1) matrices: a pick is folded in by its inner products.
+
+    Attributes:
+        gains: (1, m) float64, less the shift of the cosine.
+    """
+
+    def __init__(self, shards: Shards, view: GradientSimilarity, lam: float) -> None:
+        self.shards, self.view, self.lam = shards, view, lam
+        self.block, self.tries = BLOCK, PICKS_A_PASS
+        batch = shards.batch(view.device)
+        self.cosine = view.metric == "cosine"
+        self.factor, self.shift = (0.5, 0.5) if self.cosine else (1.0, 0.0)
+        self.scale = view.scale[None]
+        inside = (batch.rows[0] >= 0).double()
+        total = shards.ranks.sum(view.gradients.weighted_sum(view.scale * inside))
+        sums = self.scale * view.gradients.project(total)
+        self.gains = self.factor * sums - lam * view.diagonal()
+        self.offset = self.shift * batch.sizes.double()
+        length, squares = total.norm(), view.norms * self.scale.square()
+        self.along = torch.where(length > 0, sums / length, 0.0)
+        self.apart = ((squares - self.along.square()).clamp_(min=0) + APART * squares).sqrt()
+
+    def _values(self) -> Tensor:
+        return self.gains.clone()
+
+    def _rows(self, at: Tensor) -> Tensor:
+        """(B + 1, B) inner products of the scaled rows at (1, B), and below them what each has along the axis."""
+        rows = self.view.of(self.shards.rows(self.view, at))  # type: ignore[arg-type]
+        scale = self.shards.take(self.scale, at)
+        products = rows.products(torch.arange(rows.n, device=at.device)) * scale.mT * scale
+        return torch.cat([products, self.shards.take(self.along, at)])
+
+    def _gram(self, x: Tensor) -> Tensor:
+        return x[:-1]
+
+    def _drift(self, x: Tensor, picked: Tensor) -> tuple[Tensor, Tensor]:
+        """As for features, from inner products: |s|^2 is the sum of those of all picks before."""
+        gram, own = x[:-1][picked][:, picked], x[-1][picked]
+        along = own.cumsum(0) - own
+        new = gram.diagonal() + 2 * gram.tril(-1).sum(1)  # what each pick adds to the squared length
+        squared = new.cumsum(0) - new
+        lengths = gram.diagonal().sqrt()
+        longest = lengths.cumsum(0) - lengths  # at least the length of the sum, and of its rounding
+        return along, ((squared - along.square()).clamp(min=0) + APART * longest.square()).sqrt()
+
+    def add(self, positions: Tensor) -> None:
+        """Takes the picks at positions (1, P) into account; -1 is none."""
+        for part in positions[:, positions[0] >= 0].split(64, dim=1):
+            self.add_external(self.shards.rows(self.view, part))
+
+    def add_mask(self, rows: Tensor) -> None:
+        """Takes the rows where the mask (1, n) is true into account."""
+        self.add(marked(rows))
+
+    def add_external(self, rows: Outside) -> None:
+        """Takes m outside gradients into account."""
+        similarity = self.view.external(rows).sum(1) - self.shift * len(rows)  # type: ignore[arg-type]
+        self.gains = self.gains - 2 * self.lam * similarity
+        self.offset = self.offset - 2 * self.lam * self.shift * len(rows)
+
+
 class ShardedPairwiseCut(BlockCut):
     """Graph-cut gains under euclidean or rbf similarity, which takes all pairs of rows once."""
 
-    def __init__(self, shards: Shards, view: FeatureSimilarity, lam: float) -> None:
+    def __init__(self, shards: Shards, view: RowSimilarity, lam: float) -> None:
         super().__init__(lam)
         self.shards, self.view, self.wanted = shards, view, BLOCK
         batch = shards.batch(view.device)
-        self.x, self.inside = batch.take_rows(view.features), (batch.rows[0] >= 0).double()
+        inside = (batch.rows[0] >= 0).double()
         self.gains = -lam * batch.take(view.diagonal())
         step = max(1, TILE_BYTES // (8 * max(shards.counts)))
-        for rank, part, rows in shards.every(self.x, step):
-            sums = shards.ranks.sum(self.inside @ view.external(rows))
+        for rank, part, rows in shards.every_row(view, step):
+            sums = shards.ranks.sum(inside @ view.external(rows))
             if rank == shards.ranks.rank:
                 self.gains[0, part] += sums
 
@@ -140,7 +218,7 @@ class ShardedPairwiseCut(BlockCut):
 
     def among(self, positions: Tensor) -> Tensor:
         """(1, B, B) similarity of the rows at positions (1, B)."""
-        rows = self.view.of(self.shards.take(self.x, positions)[0])
+        rows = self.view.of(self.shards.rows(self.view, positions))
         among = rows.columns(torch.arange(rows.n, device=positions.device))[None]
         # Machines may round differently: one of them decides.
         return self.shards.ranks.from_rank(0, among)
@@ -148,11 +226,10 @@ class ShardedPairwiseCut(BlockCut):
     def add(self, positions: Tensor) -> None:
         """Takes the picks at positions (1, P) into account; -1 is none."""
         for part in positions[:, positions[0] >= 0].split(64, dim=1):
-            self.add_external(self.shards.take(self.x, part)[0])
+            self.add_external(self.shards.rows(self.view, part))
 
     def add_external(self, rows: Outside) -> None:
         """Takes m outside rows into account."""
-        assert isinstance(rows, Tensor)
         self.gains -= 2 * self.lam * self.view.external(rows).sum(1)
 
 

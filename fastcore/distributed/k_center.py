@@ -11,7 +11,8 @@ from fastcore.greedy.batches import mark
 from fastcore.greedy.candidates import Candidates
 from fastcore.greedy.distances import FeatureDistances
 from fastcore.greedy.divergences import DivergenceDistances
-from fastcore.similarity import FeatureSimilarity
+from fastcore.greedy.pairwise import ProductDistances
+from fastcore.similarity import FeatureSimilarity, GradientSimilarity
 
 
 class OverRanks(Candidates):
@@ -93,6 +94,36 @@ class ShardedDistances(OverRanks, FeatureDistances):
         """(1, B, B) float64 distances of the rows at positions (1, B) to each other."""
         x, scale = self.shards.take(self.x, positions).double(), self.shards.take(self.scale, positions)
         return self._one_decides(self._pairwise(x, scale, x, scale, x[:, :1]))
+
+
+class ShardedProducts(OverRanks, ProductDistances):
+    """Distances of gradients to the coreset of all ranks, each rank's of its own rows."""
+
+    def __init__(self, shards: Shards, view: GradientSimilarity) -> None:
+        self.shards = shards
+        super().__init__(view, shards.batch(view.device))
+
+    def _towards_mean(self) -> Tensor:
+        gradients, scale = self.view.gradients, self.view.scale  # type: ignore[attr-defined]
+        share = scale * (self.batch.rows[0] >= 0) / self.shards.n
+        towards = 2 * scale * gradients.project(self._total(gradients.weighted_sum(share)))
+        near: Tensor = towards - (0 if self.view.metric == "cosine" else self.view.norms)
+        return near[None].masked_fill(self.closed, -torch.inf)
+
+    def fold(self, positions: Tensor) -> None:
+        """Adds the rows at positions (1, P) to the coreset and closes them."""
+        positions = positions[:, positions[0] >= 0]
+        for part in positions.split(512, 1):
+            if part.shape[1]:  # none where there is no first pick
+                self.fold_external(self.shards.rows(self.view, part))
+        mark(self.closed, self.shards.own(positions))
+
+    def among(self, positions: Tensor) -> Tensor:
+        """(1, B, B) float64 distances of the rows at positions (1, B) to each other."""
+        rows = self.view.of(self.shards.rows(self.view, positions))
+        return self._one_decides(
+            self._distance(rows.columns(torch.arange(rows.n, device=positions.device))[None])
+        )
 
 
 class ShardedDivergences(OverRanks, DivergenceDistances):

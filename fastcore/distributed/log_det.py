@@ -12,25 +12,25 @@ from fastcore.greedy.batches import Batch, earlier, mark
 from fastcore.greedy.log_det import BLOCK, Factor, check_memory
 from fastcore.greedy.picks import Collector, Counter, PickList, Picks
 from fastcore.numerics import full_precision
-from fastcore.similarity import FeatureSimilarity
+from fastcore.similarity import Outside, RowSimilarity
 
 
 @full_precision()
 def log_det(
     shards: Shards,
-    view: FeatureSimilarity,
+    view: RowSimilarity,
     partition: Partition,
     batch: Batch,
     *,
     ridge: float | None = None,
-    preselected: Tensor | None = None,
+    preselected: Outside | None = None,
     memory: int | None = None,
     progress: Counter | None = None,
 ) -> Picks:
     """Picks the row that raises log det(S_A + ridge I) most, again and again.
 
     A rank keeps the columns of the Cholesky factor that belong to its rows, 8 bytes a row and pick. A pass gathers
-    the features of a block and its columns.
+    the rows of a block and its columns.
     """
     ridge = ridge_of(shards, view) if ridge is None else ridge
     fixed, outside = earlier(preselected, shards.n, view.device)
@@ -56,8 +56,8 @@ def log_det(
 class ShardedFactor(Factor):
     """The Cholesky rows of all picks against the rows of this rank, and the pivots they leave."""
 
-    def __init__(self, shards: Shards, view: FeatureSimilarity, ridge: float, most: int) -> None:
-        self.shards, self.features = shards, view
+    def __init__(self, shards: Shards, view: RowSimilarity, ridge: float, most: int) -> None:
+        self.shards, self.local = shards, view
         super().__init__(view, shards.batch(view.device), view.diagonal(), ridge, most)
         self.largest = shards.ranks.largest(self.largest)
 
@@ -75,7 +75,7 @@ class ShardedFactor(Factor):
 
     def schur(self, at: Tensor) -> Tensor:
         """(1, B, B) similarity of the rows at positions (1, B), given the picks."""
-        rows = self.features.of(self.take(self.sets.x, at)[0])  # type: ignore[union-attr]
+        rows = self.local.of(self.shards.rows(self.local, at))
         among = rows.columns(torch.arange(rows.n, device=at.device))[None]
         columns = self.take(self.factor.mT, at)
         # Machines may round differently: one of them decides.
@@ -83,6 +83,6 @@ class ShardedFactor(Factor):
 
     def add(self, positions: Tensor, triangle: Tensor) -> None:
         """Takes picks at positions (1, P), with their Cholesky factor (1, P, P), into account."""
-        similarity = self.features.external(self.take(self.sets.x, positions)[0])  # type: ignore[union-attr]
+        similarity = self.local.external(self.shards.rows(self.local, positions))
         self._append(similarity.mT[None], self.take(self.factor.mT, positions), triangle, positions >= 0)
         mark(self.closed, self.shards.own(positions))

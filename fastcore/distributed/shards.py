@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from fastcore.distributed.communication import Ranks
+from fastcore.gradients import LastLayerGradients
 from fastcore.greedy.batches import Batch, pick, top_block
 from fastcore.ops.choice import TIE
+from fastcore.similarity import Outside, RowSimilarity
 
 
 class Shards:
@@ -53,6 +55,18 @@ class Shards:
         taken = pick(values, own)
         keep = (own >= 0).view(own.shape + (1,) * (taken.dim() - 2))
         return self.ranks.unite(torch.where(keep, taken, 0))
+
+    def rows(self, view: RowSimilarity, positions: Tensor) -> Outside:
+        """The features or gradients of any rows (1, P), on all ranks."""
+        taken = [self.take(factor[None], positions)[0] for factor in view.factors]
+        return LastLayerGradients.of_factors(*taken) if len(taken) > 1 else taken[0]
+
+    def every_row(self, view: RowSimilarity, step: int) -> Iterator[tuple[int, slice, Outside]]:
+        """The features or gradients of every rank in turn, on all ranks, `step` rows at a time."""
+        for parts in zip(*(self.every(factor[None], step) for factor in view.factors), strict=True):
+            rank, part, _ = parts[0]
+            rows = [each[2] for each in parts]
+            yield rank, part, LastLayerGradients.of_factors(*rows) if len(rows) > 1 else rows[0]
 
     def every(self, values: Tensor, step: int) -> Iterator[tuple[int, slice, Tensor]]:
         """values (1, m, d) of every rank in turn, on all ranks, `step` rows (T, d) at a time."""

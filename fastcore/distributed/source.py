@@ -18,7 +18,7 @@ from fastcore.distributed.communication import Ranks
 from fastcore.distributed.owners import owners_of
 from fastcore.distributed.parameters import parameter_of, ridge_of
 from fastcore.distributed.shards import Shards
-from fastcore.distributed.view import ShardedFeatures, ShardedProbabilities
+from fastcore.distributed.view import ShardedProbabilities, ShardedRows
 from fastcore.gradients import LastLayerGradients
 from fastcore.greedy.picks import Picks
 from fastcore.greedy.ranking import ranked
@@ -92,7 +92,7 @@ class ShardedSource(Source):
         if partition.sets == 1:
             if "similarity" in method.needs:
                 given[0].parameter = parameter_of(self.shards, given[0], gamma)
-            kind = ShardedProbabilities if method.needs == ("probabilities",) else ShardedFeatures
+            kind = ShardedProbabilities if method.needs == ("probabilities",) else ShardedRows
             view = kind(self.shards, given[0])
             whole: Picks = method.function(view, partition, context=context, **options)
             return whole
@@ -118,12 +118,10 @@ class ShardedSource(Source):
             return
         if self.method.needs[0] in self.method.sharded:
             return
-        table = self.table() if "similarity" in self.method.needs else None
-        if isinstance(table, Tensor) and self.metric in self.method.sharded and optimizer == "lazy":
+        if self.metric in self.method.sharded and optimizer == "lazy":
             return
-        how = f" with metric={self.metric!r}" if self.metric and isinstance(table, Tensor) else ""
+        how = f" with metric={self.metric!r}" if self.metric else ""
         how += f" and optimizer={optimizer!r}" if optimizer != "lazy" else ""
-        how += " from gradients" if isinstance(table, LastLayerGradients) else ""
         raise ValueError(
             f"{name}{how} over one ground set cannot be spread over ranks: pass labels=, which spreads the "
             "classes, or select in one process"

@@ -1,4 +1,4 @@
-"""Features that lie on several ranks, as one ground set."""
+"""Rows that lie on several ranks, as one ground set."""
 
 from __future__ import annotations
 
@@ -8,34 +8,39 @@ from torch import Tensor
 
 from fastcore.budget import Partition
 from fastcore.distributed.facility_location import facility_location
-from fastcore.distributed.graph_cut import ShardedCut, ShardedPairwiseCut
+from fastcore.distributed.graph_cut import ShardedCut, ShardedGradientCut, ShardedPairwiseCut
 from fastcore.distributed.herding import herding
-from fastcore.distributed.k_center import ShardedDistances, ShardedDivergences
+from fastcore.distributed.k_center import ShardedDistances, ShardedDivergences, ShardedProducts
 from fastcore.distributed.log_det import log_det
 from fastcore.distributed.shards import Shards
 from fastcore.divergence import Divergence
 from fastcore.greedy.batches import Batch, batches
 from fastcore.greedy.picks import Picks
 from fastcore.greedy.sharded import ShardedView
-from fastcore.similarity import FeatureSimilarity
+from fastcore.similarity import FeatureSimilarity, GradientSimilarity
 
 
-class ShardedFeatures(ShardedView):
-    """The features of all ranks; `local` are those of this one, or one row of padding."""
+class ShardedRows(ShardedView):
+    """The features or gradients of all ranks; `local` are those of this one, or one row of padding."""
 
-    def __init__(self, shards: Shards, local: FeatureSimilarity) -> None:
+    def __init__(self, shards: Shards, local: FeatureSimilarity | GradientSimilarity) -> None:
         self.shards, self.local = shards, local
         self.n, self.width = shards.n, local.width
         self.metric, self.device = local.metric, local.device
 
-    def distances(self, batch: Batch) -> ShardedDistances:
+    def distances(self, batch: Batch) -> ShardedDistances | ShardedProducts:
         """Distances to a growing coreset, for farthest-first traversal."""
+        if isinstance(self.local, GradientSimilarity):
+            return ShardedProducts(self.shards, self.local)
         return ShardedDistances(self.shards, self.local)
 
     def cut(self, batch: Batch, lam: float) -> ShardedCut | ShardedPairwiseCut:
         """Graph-cut gains."""
-        kind = ShardedCut if self.metric in ("cosine", "dot") else ShardedPairwiseCut
-        return kind(self.shards, self.local, lam)
+        if self.metric not in ("cosine", "dot"):
+            return ShardedPairwiseCut(self.shards, self.local, lam)
+        if isinstance(self.local, GradientSimilarity):
+            return ShardedGradientCut(self.shards, self.local, lam)
+        return ShardedCut(self.shards, self.local, lam)
 
     def facility_location(self, partition: Partition, **settings: Any) -> Picks:
         """The engine of facility location, with its settings."""
@@ -48,6 +53,8 @@ class ShardedFeatures(ShardedView):
 
     def herding(self, partition: Partition, **settings: Any) -> Picks:
         """The engine of herding, with its settings."""
+        if not isinstance(self.local, FeatureSimilarity):
+            raise TypeError("herding follows the mean of features, got LastLayerGradients: pass embeddings")
         return herding(self.shards, self.local, partition, **settings)
 
 

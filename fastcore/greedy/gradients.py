@@ -326,7 +326,7 @@ class GradientCut(InnerProductCut):
 
     def _subtract(self, similarity: Tensor, count: Tensor) -> None:
         # Both or none, so that it can be repeated.
-        offset = self.offset - 2 * self.lam * self.shift * count
+        offset = self.offset - 2 * self.lam * self.shift * count.double()
         self.gains, self.offset = self.gains - 2 * self.lam * similarity, offset
 
     def _coordinates(self, batch: Batch) -> tuple[Tensor, float]:

@@ -13,11 +13,12 @@ if TYPE_CHECKING:
     from fastcore.greedy.cuts import Cut
     from fastcore.greedy.distances import FeatureDistances
     from fastcore.greedy.divergences import DivergenceDistances
+    from fastcore.greedy.pairwise import PairwiseDistances
     from fastcore.greedy.picks import Picks
 
 
 class ShardedView:
-    """Features (or probabilities) of n rows, each on one process.
+    """Features, gradients or probabilities of n rows, each on one process.
 
     It makes the state of an engine, or runs the engine, over all of them.
     One ground set holds all rows. Positions are row numbers over all processes.
@@ -34,7 +35,7 @@ class ShardedView:
     metric: str
     device: torch.device
 
-    def distances(self, batch: Batch) -> FeatureDistances | DivergenceDistances:
+    def distances(self, batch: Batch) -> FeatureDistances | DivergenceDistances | PairwiseDistances:
         """Distances to a growing coreset, for farthest-first traversal."""
         raise NotImplementedError
 

@@ -56,6 +56,13 @@ def gradients(n: int = 120) -> fastcore.LastLayerGradients:
     )
 
 
+def alike_gradients(n: int = 400) -> fastcore.LastLayerGradients:
+    """Gradients of small whole numbers: many are equal, some are zero, and inner products have either sign."""
+    random = np.random.default_rng(13)
+    delta = random.integers(-1, 2, (n, 3)).astype(np.float32)
+    return fastcore.LastLayerGradients(delta, random.integers(0, 3, (n, 2)).astype(np.float32))
+
+
 def signals(n: int = 120) -> fastcore.Signals:
     """Embeddings, logits and labels."""
     random = np.random.default_rng(11)
@@ -74,6 +81,8 @@ def data_of(kind: str) -> Any:
         return np.random.default_rng(2).integers(0, 6, 300).astype(np.float64)
     if kind == "gradients":
         return gradients()
+    if kind == "alike gradients":
+        return alike_gradients()
     return signals() if kind == "signals" else features(kind)
 
 
@@ -96,7 +105,8 @@ class Case:
         """The data and the settings of `select` over all rows."""
         data, settings = data_of(self.data), dict(self.settings)
         if settings.get("preselected") == "outside":
-            settings["preselected"] = features(self.data)[5:9] * 1.5
+            factored = isinstance(data, fastcore.LastLayerGradients)
+            settings["preselected"] = data[5:9] if factored else features(self.data)[5:9] * 1.5
         if "validation" in settings:
             settings["validation"] = gradients(90)[20:], [0, 1, 2, 3, 4, 0, 1] * 10
         if self.balanced and self.data != "signals":
@@ -120,6 +130,16 @@ def part(data: Any, start: int, stop: int) -> Any:
         held = {name: value[start:stop] for name, value in vars(data).items() if value is not None}
         return fastcore.Signals(**held)
     return data[start:stop]
+
+
+_WHOLE_GRADIENTS = {
+    "k_center": ("euclidean", "cosine"),
+    "graph_cut": ("cosine", "dot", "euclidean", "rbf"),
+    "facility_location": ("cosine", "dot", "euclidean", "rbf"),
+    "craig": ("euclidean",),
+    "log_det": ("cosine", "rbf"),
+}
+"""What may be selected from gradients over ranks as one ground set, and under which metrics."""
 
 
 def _cases() -> dict[str, Case]:
@@ -212,6 +232,26 @@ def _cases() -> dict[str, Case]:
     add("gradmatch", "gradients", 30, {}, "empty", balanced=True)
     add("gradmatch", "gradients", 30, {"validation": "other"}, balanced=True)
     add("glister", "gradients", 30, {"validation": "other", "refresh": 2}, balanced=True)
+    for data in ("gradients", "alike gradients"):
+        for shards in ("even", "uneven", "empty"):
+            small = shards == "even" and data == "alike gradients"
+            for method, metrics in _WHOLE_GRADIENTS.items():
+                for metric in metrics:
+                    add(method, data, 30, {"metric": metric}, shards, small_blocks=small)
+    for method, metrics in _WHOLE_GRADIENTS.items():
+        for metric in metrics:
+            add(method, "gradients", 25, {"metric": metric, "preselected": [3, 119, 60]})
+            add(method, "gradients", 25, {"metric": metric, "preselected": "outside"}, "empty")
+    for lam in (0.0, 0.4, 3.0):
+        for metric in ("cosine", "dot"):
+            add("graph_cut", "alike gradients", 100, {"metric": metric, "lam": lam})
+    add("craig", "gradients", 120, {}, "even")
+    add("craig", "gradients", 20, {"metric": "dot"}, "empty")
+    add("facility_location", "gradients", 100, {"metric": "dot", "stop_at": 0.9}, "empty")
+    add("facility_location", "gradients", 100, {"metric": "rbf", "stop_at": 0.9})
+    add("k_center", "gradients", 40, {"start": "mean", "weights": "cluster"}, "empty")
+    add("k_center", "alike gradients", 40, {"start": "mean", "metric": "cosine"})
+    add("craig", "signals", 25, {"balance": False})
     for method in ("craig", "graph_cut", "gradmatch", "cal", "entropy", "grand"):
         add(method, "signals", 25, {}, balanced=True)
     add("gradmatch", "signals", 25, {"preselected": [0, 1, 5, 118]}, balanced=True)

@@ -29,7 +29,7 @@ def small_top(shards: Shards, values: Any, block: int, floor: Any = 0.0) -> Any:
 
 
 def main(out: Path, names: list[str]) -> None:
-    dist.init_process_group("gloo", timeout=datetime.timedelta(seconds=120))
+    dist.init_process_group("gloo", timeout=datetime.timedelta(minutes=20))
     rank, size = dist.get_rank(), dist.get_world_size()
     group, found = dist.group.WORLD, dict[str, Any]()
     for name in names:
