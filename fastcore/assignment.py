@@ -29,18 +29,18 @@ def assign(view: Similarity, partition: Partition, indices: Tensor, pairs: str =
     group = torch.empty(view.n, dtype=torch.int64, device="cpu")
     group[partition.rows] = partition.membership
     owners = torch.empty(view.n, dtype=torch.int64, device="cpu")
-    for rows, positions in _side_by_side(view, partition, group, indices):
+    for rows, positions in side_by_side(view, partition, group, indices):
         picks = torch.where(positions < 0, -1, indices[positions.clamp(min=0)]).to(view.device)
         if isinstance(view, SparseSimilarity):
             best = _best_stored(view, rows, picks, pairs)
         else:
-            best = _best(view, rows, picks, pairs)
+            best = closest(view, rows, picks, pairs)
         rows = rows.cpu()
         owners[rows[rows >= 0]] = positions.gather(1, best.cpu())[rows >= 0]
     return owners
 
 
-def _side_by_side(
+def side_by_side(
     view: Similarity, partition: Partition, group: Tensor, indices: Tensor
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Rows (G, n) of some ground sets, on the device, and the positions (G, P) of their picks; -1 for padding.
@@ -66,7 +66,7 @@ def _side_by_side(
         yield without[None].to(view.device), torch.arange(len(indices), device="cpu")[None]
 
 
-def _best(view: RowSimilarity | DenseSimilarity, rows: Tensor, picks: Tensor, pairs: str) -> Tensor:
+def closest(view: RowSimilarity | DenseSimilarity, rows: Tensor, picks: Tensor, pairs: str) -> Tensor:
     """For each of ``rows`` (G, n) the position in ``picks`` (G, P) of the closest one of its set."""
     best = torch.zeros_like(rows)
     wide = (view.width if isinstance(view, RowSimilarity) else 0) + min(picks.shape[1], _TILE)

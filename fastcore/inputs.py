@@ -65,13 +65,13 @@ def check_rows(table: Tensor, squares: Tensor, name: str = "data") -> None:
         _check_norms(rows, _check_finite(rows, tile, name, start), name, start)
 
 
-def as_matrix(data: Any, device: Any = None, pairs: str = "similarity") -> Tensor:
+def as_matrix(data: Any, device: Any = None, pairs: str = "similarity", whole: bool = True) -> Tensor:
     """A precomputed (n, n) matrix of similarities or distances, dense or torch sparse, in float32.
 
     Takes what ``as_features`` takes, and scipy and torch sparse matrices (any layout). Raises like it, and
-    ValueError for a matrix that is not square or for a negative distance.
+    ValueError for a matrix that is not square, unless it is some rows of the `whole`, or for a negative distance.
     """
-    given = as_square(data, pairs)
+    given = as_square(data, pairs, whole)
     if given.layout == torch.strided:
         values = as_float32(given, device)
         check_entries(values, given)
@@ -89,10 +89,10 @@ def as_matrix(data: Any, device: Any = None, pairs: str = "similarity") -> Tenso
     return values if given.layout == torch.strided else given
 
 
-def as_square(data: Any, pairs: str = "similarity") -> Tensor:
+def as_square(data: Any, pairs: str = "similarity", whole: bool = True) -> Tensor:
     """``data`` as a real (n, n) tensor, dense or sparse, as it is and where it is, its values not looked at."""
     matrix = from_scipy(data) if is_scipy_sparse(data) else as_tensor(data, "data")
-    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+    if matrix.ndim != 2 or (whole and matrix.shape[0] != matrix.shape[1]):
         raise ValueError(
             f"metric='precomputed' needs a square {pairs} matrix, got data of shape {tuple(matrix.shape)}"
         )

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from fastcore.budget import Partition
+from fastcore.distributed.matrix import MatrixRows
 from fastcore.distributed.shards import Shards
-from fastcore.greedy.batches import TILE_BYTES, earlier, marked
+from fastcore.greedy.batches import TILE_BYTES, Batch, earlier, marked
 from fastcore.greedy.coverage import FLOOR, Coverage, FeatureCoverage
 from fastcore.greedy.gradients import GradientCoverage
 from fastcore.greedy.picks import Counter, Picks
@@ -32,7 +33,7 @@ FEWEST = 16
 @full_precision()
 def facility_location(
     shards: Shards,
-    view: FeatureSimilarity | GradientSimilarity,
+    view: FeatureSimilarity | GradientSimilarity | MatrixRows,
     partition: Partition,
     *,
     preselected: Outside | None = None,
@@ -45,9 +46,7 @@ def facility_location(
     A rank covers its own rows. A pass gathers the rows of a block of candidates and measures them against the
     rows of the rank once, in float64; a gain is the sum of what the ranks find. One to three collectives a pick.
     """
-    state = (ShardedGradientCoverage if isinstance(view, GradientSimilarity) else ShardedCoverage)(
-        shards, view
-    )
+    state = _coverage(shards, view)
     fixed, outside = earlier(preselected, shards.n, view.device)
     if outside is not None:
         state.add_external(outside)
@@ -94,13 +93,15 @@ class CoverageOverRanks(Coverage):
         stuck: whether the last pass learned nothing, so that it takes a larger block.
     """
 
-    local: FeatureSimilarity | GradientSimilarity
+    local: Any
     sets: Any
     metric: str
 
     def __init__(self, shards: Shards, view: Any) -> None:
         self.shards, self.ranks, self.local = shards, shards.ranks, view
-        super().__init__(view, shards.batch(view.device), 0)  # type: ignore[call-arg]
+        batch = shards.batch(view.device)
+        self.inside = batch.rows >= 0
+        super().__init__(view, batch, 0)  # type: ignore[call-arg]
         self.error = float(self.ranks.largest(self.floor.new_tensor(self.error)))
         self.floor = FLOOR * self.ranks.largest(self.diagonal.abs().amax(1))
         self.evaluations, self.stuck = 0, False
@@ -114,7 +115,7 @@ class CoverageOverRanks(Coverage):
         if self.metric != "cosine" or float(self.covered()) > 0:
             return self.sweep()
         # No similarity is negative and nothing is covered: a gain is the sum of a column.
-        total = 0.5 * self.shards.n + 0.5 * self.sets.scale * self._to_all(self.sets.scale * self.sets.inside)
+        total = 0.5 * self.shards.n + 0.5 * self.sets.scale * self._to_all(self.sets.scale * self.inside)
         slack = FLOOR * self.shards.n
         self.bounds = torch.where(self.bounds == -torch.inf, -torch.inf, total * (1 + 1e-12) + slack)
 
@@ -124,7 +125,7 @@ class CoverageOverRanks(Coverage):
 
     def full(self) -> Tensor:
         """(1,) the coverage when all rows are picked."""
-        if self.metric != "dot":
+        if self.metric not in ("dot", "precomputed"):
             best = self.diagonal  # nothing is more similar than itself
         else:
             best = torch.zeros_like(self.coverage)
@@ -142,7 +143,7 @@ class CoverageOverRanks(Coverage):
     def _compared(self) -> Iterator[tuple[int, slice, Tensor]]:
         """Similarities (1, T, m) float32 of the rows of every rank in turn with those of this one."""
         for rank, part, rows in self.shards.every_row(self.local, self._step(self.local.width)):
-            yield rank, part, self.local.external(rows).T.float().contiguous()[None]  # type: ignore[arg-type]
+            yield rank, part, self.local.external(rows).T.float().contiguous()[None]
 
     def _step(self, width: int) -> int:
         return max(1, 4 * TILE_BYTES // (4 * max(1, *self.shards.counts, width)))
@@ -150,15 +151,16 @@ class CoverageOverRanks(Coverage):
     def add_mask(self, rows: Tensor) -> None:
         """Takes the rows where the mask (1, n) is true as picked."""
         for positions in marked(rows).split(64, dim=1):
-            self.add_external(self.shards.rows(self.local, positions))
+            columns = self.shards.columns(self.local, positions)
+            self.coverage = torch.maximum(self.coverage, columns.amax(1))
         self.bounds.masked_fill_(self.shards.part(rows), -torch.inf)
 
     def pick(self, block: int, most: int) -> list[tuple[int, float]]:
         """One pass: at most so many picks from a block of the candidates with the largest bounds, with gains."""
         at, outside, outside_row = self.shards.top(self.bounds, block, self.floor)
         bounds = self.shards.take(self.bounds, at)[0].cpu()
-        columns = self.local.external(self.shards.rows(self.local, at)).T.contiguous()  # type: ignore[arg-type]
-        columns.masked_fill_(~self.sets.inside, 0)
+        columns = self.shards.columns(self.local, at).T.contiguous()
+        columns.masked_fill_(~self.inside, 0)
         rows, floor = at[0].cpu(), float(self.floor)
         limits = float(outside), int(outside_row), floor
         picks: list[tuple[int, float]] = []
@@ -221,5 +223,38 @@ class ShardedGradientCoverage(CoverageOverRanks, GradientCoverage):
     """Coverage of gradients of all ranks."""
 
     def _to_all(self, weights: Tensor) -> Tensor:
-        gradients = self.local.gradients  # type: ignore[union-attr]
-        return gradients.project(self.ranks.sum(gradients.weighted_sum(weights[0])))[None]
+        gradients = self.local.gradients
+        products: Tensor = gradients.project(self.ranks.sum(gradients.weighted_sum(weights[0])))
+        return products[None]
+
+
+class GivenCoverage(Coverage):
+    """Coverage whose similarities are read from a matrix, as they are."""
+
+    def __init__(self, view: MatrixRows, batch: Batch, limit: int) -> None:
+        super().__init__(view, batch)
+        self.metric = view.metric
+
+
+class ShardedMatrixCoverage(CoverageOverRanks, GivenCoverage):
+    """Coverage in a given matrix, of which every rank has the rows that it covers."""
+
+    local: MatrixRows
+
+    def _compared(self) -> Iterator[tuple[int, slice, Tensor]]:
+        """Similarities (1, T, m) float32 of the rows of every rank in turn with those of this one."""
+        first, step = 0, self._step(1)
+        for rank, count in enumerate(self.shards.counts):
+            for start in range(0, count, step):
+                part = slice(start, min(start + step, count))
+                columns = self.local.matrix[:, first + part.start : first + part.stop]
+                yield rank, part, columns.T.contiguous()[None]
+            first += count
+
+
+def _coverage(shards: Shards, view: FeatureSimilarity | GradientSimilarity | MatrixRows) -> CoverageOverRanks:
+    if isinstance(view, MatrixRows):
+        return ShardedMatrixCoverage(shards, view)
+    return (ShardedGradientCoverage if isinstance(view, GradientSimilarity) else ShardedCoverage)(
+        shards, view
+    )

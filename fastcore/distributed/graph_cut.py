@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from fastcore.distributed.matrix import MatrixRows
 from fastcore.distributed.shards import Shards
 from fastcore.greedy.batches import mark, marked, pick
 from fastcore.greedy.cuts import BLOCK, FLOOR, AxisCut, BlockCut
@@ -19,7 +22,7 @@ APART = 1e-12
 """Of squared lengths, relative: more than the rounding of sums over the factors of a gradient."""
 
 FEWEST = 8
-"""Picks that a pass tries at least: their cost is that of the collectives."""
+"""Picks that a pass tries at least, or candidates of one pick: their cost is that of the collectives."""
 
 
 class ShardedCut(AxisCut):
@@ -189,9 +192,11 @@ class ShardedGradientCut(ShardedCut):
 class ShardedPairwiseCut(BlockCut):
     """Graph-cut gains under euclidean or rbf similarity, which takes all pairs of rows once."""
 
+    view: Any
+
     def __init__(self, shards: Shards, view: RowSimilarity, lam: float) -> None:
         super().__init__(lam)
-        self.shards, self.view, self.wanted = shards, view, BLOCK
+        self.shards, self.view, self.wanted, self.most = shards, view, BLOCK, shards.n
         batch = shards.batch(view.device)
         inside = (batch.rows[0] >= 0).double()
         self.gains = -lam * batch.take(view.diagonal())
@@ -208,7 +213,7 @@ class ShardedPairwiseCut(BlockCut):
         floor = FLOOR * self.shards.ranks.largest(open_values.abs().amax(1))
         while True:
             at, outside, outside_row = self.shards.top(values, max(self.wanted, block or 0), floor)
-            most = min(at.shape[1], int(left[0]))
+            most = min(at.shape[1], int(left[0]), self.most)
             limits = (left.clamp(max=most), outside, outside_row, floor)
             state = self.shards.take(values, at)
             picks, gains = graph_cut_block(self.among(at), state, at, *limits, 2 * self.lam, most)
@@ -218,19 +223,43 @@ class ShardedPairwiseCut(BlockCut):
 
     def among(self, positions: Tensor) -> Tensor:
         """(1, B, B) similarity of the rows at positions (1, B)."""
-        rows = self.view.of(self.shards.rows(self.view, positions))
-        among = rows.columns(torch.arange(rows.n, device=positions.device))[None]
         # Machines may round differently: one of them decides.
-        return self.shards.ranks.from_rank(0, among)
+        return self.shards.ranks.from_rank(0, self.shards.among(self.view, positions))
+
+    def columns(self, positions: Tensor) -> Tensor:
+        """(m, P) similarity of the rows of this rank with those at positions (1, P)."""
+        return self.shards.columns(self.view, positions)
 
     def add(self, positions: Tensor) -> None:
         """Takes the picks at positions (1, P) into account; -1 is none."""
         for part in positions[:, positions[0] >= 0].split(64, dim=1):
-            self.add_external(self.shards.rows(self.view, part))
+            self.gains -= 2 * self.lam * self.columns(part).sum(1)
 
     def add_external(self, rows: Outside) -> None:
         """Takes m outside rows into account."""
         self.gains -= 2 * self.lam * self.view.external(rows).sum(1)
+
+
+class ShardedMatrixCut(ShardedPairwiseCut):
+    """Graph-cut gains in a given matrix. Where it has negative entries, gains can grow: a pass is one pick."""
+
+    def __init__(self, shards: Shards, view: MatrixRows, lam: float) -> None:
+        BlockCut.__init__(self, lam)
+        self.shards, self.view = shards, view
+        sums = shards.ranks.sum(view.matrix.sum(0, dtype=torch.float64))
+        self.gains = (sums[view.own] - lam * view.diagonal())[None]
+        negative = float(shards.ranks.largest(-view.matrix.amin())) > 0
+        self.wanted, self.most = (FEWEST, 1) if negative else (BLOCK, shards.n)
+
+    def among(self, positions: Tensor) -> Tensor:
+        """(1, B, B) similarity of the rows at positions (1, B), the mean of both directions."""
+        among = super().among(positions)
+        return 0.5 * (among + among.mT)
+
+    def columns(self, positions: Tensor) -> Tensor:
+        """(m, P) the same of the rows of this rank with those at positions (1, P)."""
+        rows = self.shards.take(self.view.matrix[None], positions)[0]
+        return 0.5 * (super().columns(positions) + rows[:, self.view.own].T)
 
 
 def _standing(rows: Tensor, gains: Tensor, bound: Tensor, floor: float) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -11,7 +13,7 @@ from fastcore.greedy.batches import mark
 from fastcore.greedy.candidates import Candidates
 from fastcore.greedy.distances import FeatureDistances
 from fastcore.greedy.divergences import DivergenceDistances
-from fastcore.greedy.pairwise import ProductDistances
+from fastcore.greedy.pairwise import PairwiseDistances, ProductDistances
 from fastcore.similarity import FeatureSimilarity, GradientSimilarity
 
 
@@ -96,34 +98,45 @@ class ShardedDistances(OverRanks, FeatureDistances):
         return self._one_decides(self._pairwise(x, scale, x, scale, x[:, :1]))
 
 
-class ShardedProducts(OverRanks, ProductDistances):
+class ShardedPairs(OverRanks, PairwiseDistances):
+    """Distances in a given matrix, of which every rank has the rows [i, :] of its own rows i."""
+
+    def __init__(self, shards: Shards, view: Any) -> None:
+        self.shards, self.view = shards, view
+        PairwiseDistances.__init__(self, shards.batch(view.device))
+
+    def _distance(self, similarity: Tensor) -> Tensor:
+        return similarity
+
+    def fold(self, positions: Tensor) -> None:
+        """Adds the rows at positions (1, P) to the coreset and closes them."""
+        for part in positions[:, positions[0] >= 0].split(512, 1):
+            if part.shape[1]:  # none where there is no first pick
+                distance = self._distance(self.shards.columns(self.view, part)[None])
+                self.nearest = torch.minimum(self.nearest, distance.amin(2))
+        mark(self.closed, self.shards.own(positions))
+
+    def among(self, positions: Tensor) -> Tensor:
+        """(1, B, B) float64 distances of the rows at positions (1, B) to each other, row p those to p."""
+        return self._one_decides(self._distance(self.shards.among(self.view, positions)).mT.contiguous())
+
+
+class ShardedProducts(ShardedPairs, ProductDistances):
     """Distances of gradients to the coreset of all ranks, each rank's of its own rows."""
 
     def __init__(self, shards: Shards, view: GradientSimilarity) -> None:
         self.shards = shards
-        super().__init__(view, shards.batch(view.device))
+        ProductDistances.__init__(self, view, shards.batch(view.device))
+
+    def _distance(self, similarity: Tensor) -> Tensor:
+        return ProductDistances._distance(self, similarity)
 
     def _towards_mean(self) -> Tensor:
-        gradients, scale = self.view.gradients, self.view.scale  # type: ignore[attr-defined]
+        gradients, scale = self.view.gradients, self.view.scale
         share = scale * (self.batch.rows[0] >= 0) / self.shards.n
         towards = 2 * scale * gradients.project(self._total(gradients.weighted_sum(share)))
         near: Tensor = towards - (0 if self.view.metric == "cosine" else self.view.norms)
         return near[None].masked_fill(self.closed, -torch.inf)
-
-    def fold(self, positions: Tensor) -> None:
-        """Adds the rows at positions (1, P) to the coreset and closes them."""
-        positions = positions[:, positions[0] >= 0]
-        for part in positions.split(512, 1):
-            if part.shape[1]:  # none where there is no first pick
-                self.fold_external(self.shards.rows(self.view, part))
-        mark(self.closed, self.shards.own(positions))
-
-    def among(self, positions: Tensor) -> Tensor:
-        """(1, B, B) float64 distances of the rows at positions (1, B) to each other."""
-        rows = self.view.of(self.shards.rows(self.view, positions))
-        return self._one_decides(
-            self._distance(rows.columns(torch.arange(rows.n, device=positions.device))[None])
-        )
 
 
 class ShardedDivergences(OverRanks, DivergenceDistances):

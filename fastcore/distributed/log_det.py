@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from fastcore.budget import Partition
@@ -12,13 +11,13 @@ from fastcore.greedy.batches import Batch, earlier, mark
 from fastcore.greedy.log_det import BLOCK, Factor, check_memory
 from fastcore.greedy.picks import Collector, Counter, PickList, Picks
 from fastcore.numerics import full_precision
-from fastcore.similarity import Outside, RowSimilarity
+from fastcore.similarity import DenseSimilarity, Outside, RowSimilarity
 
 
 @full_precision()
 def log_det(
     shards: Shards,
-    view: RowSimilarity,
+    view: RowSimilarity | DenseSimilarity,
     partition: Partition,
     batch: Batch,
     *,
@@ -56,7 +55,9 @@ def log_det(
 class ShardedFactor(Factor):
     """The Cholesky rows of all picks against the rows of this rank, and the pivots they leave."""
 
-    def __init__(self, shards: Shards, view: RowSimilarity, ridge: float, most: int) -> None:
+    def __init__(
+        self, shards: Shards, view: RowSimilarity | DenseSimilarity, ridge: float, most: int
+    ) -> None:
         self.shards, self.local = shards, view
         super().__init__(view, shards.batch(view.device), view.diagonal(), ridge, most)
         self.largest = shards.ranks.largest(self.largest)
@@ -75,14 +76,12 @@ class ShardedFactor(Factor):
 
     def schur(self, at: Tensor) -> Tensor:
         """(1, B, B) similarity of the rows at positions (1, B), given the picks."""
-        rows = self.local.of(self.shards.rows(self.local, at))
-        among = rows.columns(torch.arange(rows.n, device=at.device))[None]
-        columns = self.take(self.factor.mT, at)
+        among, columns = self.shards.among(self.local, at), self.take(self.factor.mT, at)
         # Machines may round differently: one of them decides.
         return self.shards.ranks.from_rank(0, among - columns @ columns.mT)
 
     def add(self, positions: Tensor, triangle: Tensor) -> None:
         """Takes picks at positions (1, P), with their Cholesky factor (1, P, P), into account."""
-        similarity = self.local.external(self.shards.rows(self.local, positions))
+        similarity = self.shards.columns(self.local, positions)
         self._append(similarity.mT[None], self.take(self.factor.mT, positions), triangle, positions >= 0)
         mark(self.closed, self.shards.own(positions))

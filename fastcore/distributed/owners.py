@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from fastcore import similarity
-from fastcore.assignment import assign
+from fastcore.assignment import assign, closest, side_by_side
 from fastcore.budget import Partition
+from fastcore.distributed.matrix import MatrixRows
 from fastcore.distributed.shards import Shards
 from fastcore.gradients import LastLayerGradients
 from fastcore.memory import tiles
@@ -43,3 +44,21 @@ def owners_of(
         positions = torch.arange(count, count + len(indices), device="cpu")
         rows[part] = assign(view, joined, positions)[:count]
     return shards.ranks.gather_rows(rows, shards.counts).numpy()
+
+
+def owners_in_matrix(
+    shards: Shards, view: MatrixRows, partition: Partition, indices: Tensor, pairs: str
+) -> np.ndarray:
+    """The same from a matrix of similarities or distances (`pairs`): every rank reads it for its own rows."""
+    groups = torch.empty(shards.n, dtype=torch.int64, device="cpu")
+    groups[partition.rows] = partition.membership
+    found = torch.zeros(shards.count, dtype=torch.int64, device="cpu")
+    for rows, positions in side_by_side(view, partition, groups, indices):
+        own = shards.own(rows).sort(descending=True).values
+        own = own[:, : int((own >= 0).sum(1).max())]
+        if own.shape[1]:
+            picks = torch.where(positions < 0, -1, indices[positions.clamp(min=0)]).to(view.device)
+            best = closest(view, own, picks, pairs).cpu()
+            own = own.cpu()
+            found[own[own >= 0]] = positions.gather(1, best)[own >= 0]
+    return shards.ranks.gather_rows(found, shards.counts).numpy()

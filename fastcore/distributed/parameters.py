@@ -9,12 +9,12 @@ from fastcore.distributed.shards import Shards
 from fastcore.ops.facility_location_block import SAME
 from fastcore.ops.project import project
 from fastcore.ops.weighted_sum import weighted_sum
-from fastcore.similarity import GradientSimilarity, RowSimilarity
+from fastcore.similarity import DenseSimilarity, GradientSimilarity, RowSimilarity
 
 
-def parameter_of(shards: Shards, view: RowSimilarity, gamma: float | None) -> float:
+def parameter_of(shards: Shards, view: RowSimilarity | DenseSimilarity, gamma: float | None) -> float:
     """c of "euclidean" and gamma of "rbf", as in RowSimilarity but over the rows of all ranks; otherwise 0."""
-    if view.metric not in ("euclidean", "rbf"):
+    if not isinstance(view, RowSimilarity) or view.metric not in ("euclidean", "rbf"):
         return 0.0
     if gamma is not None:
         return gamma
@@ -31,13 +31,13 @@ def parameter_of(shards: Shards, view: RowSimilarity, gamma: float | None) -> fl
     return 2.0 * float(shards.ranks.largest(farthest.max()).sqrt())
 
 
-def ridge_of(shards: Shards, view: RowSimilarity) -> float:
+def ridge_of(shards: Shards, view: RowSimilarity | DenseSimilarity) -> float:
     """What log_det adds to the diagonal by default, with the parameter of all rows."""
     total = shards.ranks.sum((view.diagonal() * _inside(shards, view)).sum())
     return 1e-3 * float(total) / shards.n or 1e-3
 
 
-def _inside(shards: Shards, view: RowSimilarity) -> Tensor:
+def _inside(shards: Shards, view: RowSimilarity | DenseSimilarity) -> Tensor:
     return (torch.arange(view.n, device=view.device) < shards.count).double()
 
 

@@ -11,7 +11,7 @@ from fastcore.distributed.communication import Ranks
 from fastcore.gradients import LastLayerGradients
 from fastcore.greedy.batches import Batch, pick, top_block
 from fastcore.ops.choice import TIE
-from fastcore.similarity import Outside, RowSimilarity
+from fastcore.similarity import DenseSimilarity, Outside, RowSimilarity
 
 
 class Shards:
@@ -60,6 +60,19 @@ class Shards:
         """The features or gradients of any rows (1, P), on all ranks."""
         taken = [self.take(factor[None], positions)[0] for factor in view.factors]
         return LastLayerGradients.of_factors(*taken) if len(taken) > 1 else taken[0]
+
+    def columns(self, view: RowSimilarity | DenseSimilarity, positions: Tensor) -> Tensor:
+        """Similarity (m, P) in float64 of the rows of this rank with any rows (1, P)."""
+        if isinstance(view, DenseSimilarity):
+            return view.matrix[:, positions[0]].double()
+        return view.external(self.rows(view, positions))
+
+    def among(self, view: RowSimilarity | DenseSimilarity, positions: Tensor) -> Tensor:
+        """Similarity (1, B, B) in float64 of any rows (1, B) with each other."""
+        if isinstance(view, DenseSimilarity):
+            return self.take(view.matrix[None, :, positions[0]], positions).double()
+        rows = view.of(self.rows(view, positions))
+        return rows.columns(torch.arange(rows.n, device=positions.device))[None]
 
     def every_row(self, view: RowSimilarity, step: int) -> Iterator[tuple[int, slice, Outside]]:
         """The features or gradients of every rank in turn, on all ranks, `step` rows at a time."""

@@ -15,7 +15,8 @@ from fastcore.arrays import as_tensor
 from fastcore.budget import Partition
 from fastcore.distributed.classes import Classes
 from fastcore.distributed.communication import Ranks
-from fastcore.distributed.owners import owners_of
+from fastcore.distributed.matrix import MatrixRows
+from fastcore.distributed.owners import owners_in_matrix, owners_of
 from fastcore.distributed.parameters import parameter_of, ridge_of
 from fastcore.distributed.shards import Shards
 from fastcore.distributed.view import ShardedProbabilities, ShardedRows
@@ -33,24 +34,32 @@ class ShardedSource(Source):
     """The data of one rank, and where it lies among that of all.
 
     A rank without rows passes an array or gradients of 0 rows; one row of zeros stands for them in tensors that
-    must have one.
+    must have one. Of a matrix over all rows every rank has its rows.
     """
+
+    whole = False
 
     def __init__(
         self, ranks: Ranks, method: Method, data: Any, metric: str | None, device: Any, signal: str | None
     ) -> None:
-        if metric == "precomputed":
-            raise ValueError(
-                "metric='precomputed' compares all rows with all: it cannot be spread over ranks"
-            )
         self.ranks = ranks
         count, padded = _padded(method, data)
         super().__init__(method, padded, metric, device, signal)
+        matrix = self.held if metric == "precomputed" and isinstance(self.held, Tensor) else None
+        if matrix is not None and matrix.layout != torch.strided:
+            raise TypeError(
+                "a sparse matrix cannot be spread over ranks: pass a dense one, or select in one process"
+            )
         self.count = super().n if count is None else count
         ranks.agree({"data": _kind(padded) if self.count else None})
         self.shards = Shards(ranks, self.count)
         if self.shards.n == 0:
             raise ValueError("data must not be empty, got no row on any rank")
+        if matrix is not None and matrix.shape[1] != self.shards.n:
+            raise ValueError(
+                f"metric='precomputed' needs rows of a square {method.pairs} matrix on every rank, got "
+                f"{self.shards.n} rows of width {matrix.shape[1]} in all"
+            )
 
     @property
     def n(self) -> int:
@@ -101,7 +110,16 @@ class ShardedSource(Source):
     def owners(self, partition: Partition, indices: Tensor, gamma: float | None) -> np.ndarray:
         """For every row of all ranks the position of the pick that represents it, (n,) int64."""
         table = self.table()
+        if self.metric == "precomputed":
+            view = MatrixRows(self.shards, table)
+            return owners_in_matrix(self.shards, view, partition, indices, self.method.pairs)
         return owners_of(self.shards, table, self.metric or "euclidean", partition, indices)
+
+    def meet(self, need: str, gamma: float | None, options: dict[str, Any]) -> Any:
+        """The positional argument that stands for a need."""
+        if need == "similarity" and self.metric == "precomputed":
+            return MatrixRows(self.shards, self.table())
+        return super().meet(need, gamma, options)
 
     def _check(self, partition: Partition, options: dict[str, Any]) -> None:
         """Raises ValueError for what cannot be spread over ranks."""
@@ -141,6 +159,8 @@ class ShardedSource(Source):
         for need, value in zip(method.needs, given, strict=True):
             rows: Any = self.table() if need == "similarity" else value
             rows = classes.move(rows[: self.count])
+            if self.metric == "precomputed":
+                rows = rows[:, classes.rows.to(rows.device)]
             if need == "similarity":
                 parameter = value.parameter = parameter_of(self.shards, value, gamma)
                 if "ridge" in options and options["ridge"] is None:

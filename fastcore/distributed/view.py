@@ -8,10 +8,21 @@ from torch import Tensor
 
 from fastcore.budget import Partition
 from fastcore.distributed.facility_location import facility_location
-from fastcore.distributed.graph_cut import ShardedCut, ShardedGradientCut, ShardedPairwiseCut
+from fastcore.distributed.graph_cut import (
+    ShardedCut,
+    ShardedGradientCut,
+    ShardedMatrixCut,
+    ShardedPairwiseCut,
+)
 from fastcore.distributed.herding import herding
-from fastcore.distributed.k_center import ShardedDistances, ShardedDivergences, ShardedProducts
+from fastcore.distributed.k_center import (
+    ShardedDistances,
+    ShardedDivergences,
+    ShardedPairs,
+    ShardedProducts,
+)
 from fastcore.distributed.log_det import log_det
+from fastcore.distributed.matrix import MatrixRows
 from fastcore.distributed.shards import Shards
 from fastcore.divergence import Divergence
 from fastcore.greedy.batches import Batch, batches
@@ -21,21 +32,25 @@ from fastcore.similarity import FeatureSimilarity, GradientSimilarity
 
 
 class ShardedRows(ShardedView):
-    """The features or gradients of all ranks; `local` are those of this one, or one row of padding."""
+    """Features, gradients or a matrix of all ranks; `local` are the rows of this one, or one of padding."""
 
-    def __init__(self, shards: Shards, local: FeatureSimilarity | GradientSimilarity) -> None:
+    def __init__(self, shards: Shards, local: FeatureSimilarity | GradientSimilarity | MatrixRows) -> None:
         self.shards, self.local = shards, local
         self.n, self.width = shards.n, local.width
         self.metric, self.device = local.metric, local.device
 
-    def distances(self, batch: Batch) -> ShardedDistances | ShardedProducts:
+    def distances(self, batch: Batch) -> ShardedDistances | ShardedPairs:
         """Distances to a growing coreset, for farthest-first traversal."""
+        if isinstance(self.local, MatrixRows):
+            return ShardedPairs(self.shards, self.local)
         if isinstance(self.local, GradientSimilarity):
             return ShardedProducts(self.shards, self.local)
         return ShardedDistances(self.shards, self.local)
 
     def cut(self, batch: Batch, lam: float) -> ShardedCut | ShardedPairwiseCut:
         """Graph-cut gains."""
+        if isinstance(self.local, MatrixRows):
+            return ShardedMatrixCut(self.shards, self.local, lam)
         if self.metric not in ("cosine", "dot"):
             return ShardedPairwiseCut(self.shards, self.local, lam)
         if isinstance(self.local, GradientSimilarity):

@@ -16,7 +16,7 @@ from fastcore.registry import Context, method
     "facility_location",
     signal="gradients",
     sparse=True,
-    sharded=("cosine", "dot", "euclidean", "rbf"),
+    sharded=("cosine", "dot", "euclidean", "rbf", "precomputed"),
     cost="about 3 to 7 n²·d from features; n² from a matrix",
     paper='Cornuejols et al., "Location of bank accounts to optimize float", 1977; '
     'Wei et al., "Submodularity in data subset selection and active learning", 2015',

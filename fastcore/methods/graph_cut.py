@@ -16,7 +16,7 @@ from fastcore.registry import Context, method
     "graph_cut",
     signal="gradients",
     sparse=True,
-    sharded=("cosine", "dot", "euclidean", "rbf"),
+    sharded=("cosine", "dot", "euclidean", "rbf", "precomputed"),
     cost="a few n·d passes for cosine and dot; n²·d for other metrics",
     paper='Iyer et al., "Submodular combinatorial information measures with applications in machine '
     'learning", 2021',

@@ -14,7 +14,7 @@ from fastcore.registry import Context, method
     "k_center",
     metrics=("euclidean", "cosine", "precomputed"),
     pairs="distance",
-    sharded=("euclidean", "cosine"),
+    sharded=("euclidean", "cosine", "precomputed"),
     cost="n·k·d, in about ten passes over the features",
     paper='Gonzalez, "Clustering to minimize the maximum intercluster distance", 1985; '
     'Sener and Savarese, "Active learning for convolutional neural networks: a core-set approach", 2018',

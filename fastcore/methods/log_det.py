@@ -15,7 +15,7 @@ from fastcore.registry import Context, method
 @method(
     "log_det",
     signal="gradients",
-    sharded=("cosine", "dot", "euclidean", "rbf"),
+    sharded=("cosine", "dot", "euclidean", "rbf", "precomputed"),
     cost="n·k·d + n·k²",
     paper='Kulesza and Taskar, "Determinantal point processes for machine learning", 2012; '
     'Chen et al., "Fast greedy MAP inference for determinantal point process", 2018',

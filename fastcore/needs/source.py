@@ -41,7 +41,10 @@ class Source:
         device: where the selection runs.
         labels: (n,) int64 that came with the data, or None.
         signal: "embeddings" or "gradients" where similarities are taken from Signals, otherwise None.
+        whole: whether these are all rows.
     """
+
+    whole = True
 
     def __init__(
         self,
@@ -59,12 +62,13 @@ class Source:
         if storage is not None:
             self._check_storage(data)
         whole = isinstance(data, Signals | Dynamics)
+        if metric == "precomputed" and method.needs and (whole or isinstance(data, LastLayerGradients)):
+            raise TypeError(f"metric='precomputed' needs a {method.pairs} matrix, got {type(data).__name__}")
         self.held: Any = data
-        self._known: dict[
-            str, Any
-        ] = {}  # what is known of `held` since it was checked: see `similarity.view`
+        # What is known of `held` since it was checked: see `similarity.view`.
+        self._known: dict[str, Any] = {}
         if not whole:
-            self.held, self._known = _coerced(method, data, metric, device, storage)
+            self.held, self._known = _coerced(method, data, metric, device, storage, self.whole)
         if isinstance(data, Dynamics) and not {"dynamics", "error_norms"} & set(method.needs or ["dynamics"]):
             raise self._missing(method.needs[0])
         own = torch.device("cpu") if isinstance(self.held, Dynamics) else self.held.device
@@ -222,7 +226,7 @@ def _signal(method: Method, data: Any, signal: str | None) -> str | None:
 
 
 def _coerced(
-    method: Method, data: Any, metric: str | None, device: Any, storage: str | None
+    method: Method, data: Any, metric: str | None, device: Any, storage: str | None, whole: bool
 ) -> tuple[Any, dict[str, Any]]:
     """What is held of the data, and what became known of it while it was checked: see `similarity.view`."""
     if isinstance(data, LastLayerGradients):
@@ -239,7 +243,7 @@ def _coerced(
         if not method.needs or need != "similarity":  # no row is looked at, and no native library needed
             return inputs.as_features(data, device), {}
         return kept(inputs.as_table(data), device, storage)
-    table, known = kept_matrix(data, device, method.pairs)
+    table, known = kept_matrix(data, device, method.pairs, whole)
     if table.layout != torch.strided and not method.sparse:
         raise TypeError(
             f"{method.name} needs a dense matrix, got a sparse one: use data.toarray() or to_dense()"

@@ -43,14 +43,14 @@ def kept(table: Tensor, device: Any, storage: str | None) -> tuple[Tensor | Stor
     return stored, {"norms": squares}
 
 
-def kept_matrix(data: Any, device: Any, pairs: str) -> tuple[Tensor, dict[str, Any]]:
+def kept_matrix(data: Any, device: Any, pairs: str, whole: bool) -> tuple[Tensor, dict[str, Any]]:
     """What ``inputs.as_matrix`` gives, and whether it is known to be symmetric.
 
-    Of a dense matrix of similarities that is, one pass says so and that it is finite.
+    Of a dense matrix of similarities that is, and is `whole`, one pass says so and that it is finite.
     """
-    given = inputs.as_square(data, pairs)
-    if given.layout != torch.strided or pairs != "similarity":
-        return inputs.as_matrix(given, device, pairs), {}
+    given = inputs.as_square(data, pairs, whole)
+    if given.layout != torch.strided or pairs != "similarity" or not whole:
+        return inputs.as_matrix(given, device, pairs, whole), {}
     matrix = inputs.as_float32(given, device)
     symmetric = not bool(asymmetry(matrix[None]).any())
     if not symmetric:

@@ -116,6 +116,18 @@ def test_a_method_without_sparse_support_says_so():
             ValueError,
             "metric of herding must be one of 'euclidean', 'cosine', got 'precomputed'",
         ),
+        (
+            "k_center",
+            fastcore.LastLayerGradients(X, X),
+            TypeError,
+            "metric='precomputed' needs a distance matrix, got LastLayerGradients",
+        ),
+        (
+            "graph_cut",
+            fastcore.Signals(embeddings=X),
+            TypeError,
+            "metric='precomputed' needs a similarity matrix, got Signals",
+        ),
     ],
 )
 def test_bad_matrices_say_what_they_are(method, data, kind, message):

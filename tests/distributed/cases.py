@@ -63,6 +63,22 @@ def alike_gradients(n: int = 400) -> fastcore.LastLayerGradients:
     return fastcore.LastLayerGradients(delta, random.integers(0, 3, (n, 2)).astype(np.float32))
 
 
+def matrix(kind: str, n: int = 260) -> np.ndarray:
+    """Similarities or distances (n, n): with many ties, lopsided, with negative ones, or a kernel."""
+    random = np.random.default_rng(17)
+    if kind == "lopsided":
+        return random.random((n, n)).astype(np.float32)
+    if kind == "negative":
+        return random.integers(-4, 5, (n, n)).astype(np.float32)
+    if kind == "whole":
+        numbers = random.integers(0, 4, (n, n))
+        return (numbers + numbers.T).astype(np.float32)
+    if kind == "kernel":
+        rows = random.standard_normal((n, 8))
+        return np.exp(-0.1 * ((rows[:, None] - rows) ** 2).sum(2)).astype(np.float32)
+    raise ValueError(kind)
+
+
 def signals(n: int = 120) -> fastcore.Signals:
     """Embeddings, logits and labels."""
     random = np.random.default_rng(11)
@@ -83,6 +99,8 @@ def data_of(kind: str) -> Any:
         return gradients()
     if kind == "alike gradients":
         return alike_gradients()
+    if kind.endswith(" matrix"):
+        return matrix(kind.removesuffix(" matrix"))
     return signals() if kind == "signals" else features(kind)
 
 
@@ -252,6 +270,31 @@ def _cases() -> dict[str, Case]:
     add("k_center", "gradients", 40, {"start": "mean", "weights": "cluster"}, "empty")
     add("k_center", "alike gradients", 40, {"start": "mean", "metric": "cosine"})
     add("craig", "signals", 25, {"balance": False})
+    given: dict[str, Any] = {"metric": "precomputed"}
+    for method in ("k_center", "graph_cut", "facility_location"):
+        for kind in ("lopsided matrix", "whole matrix", "kernel matrix"):
+            for shards in ("even", "uneven", "empty"):
+                small = shards == "even" and kind == "whole matrix"
+                add(method, kind, 60, given, shards, small_blocks=small)
+        add(
+            method,
+            "lopsided matrix",
+            40,
+            given | {"preselected": [3, 259, 60], "weights": "cluster"},
+            "empty",
+        )
+        add(method, "whole matrix", 40, given | {"weights": "cluster"}, balanced=True)
+        add(method, "lopsided matrix", 40, given | {"weights": "cluster"}, "empty", balanced=True)
+    for shards in ("even", "empty"):
+        add("graph_cut", "negative matrix", 60, given | {"lam": 2.0}, shards)
+        add("facility_location", "negative matrix", 60, given, shards)
+        add("log_det", "kernel matrix", 60, given, shards, small_blocks=shards == "even")
+    add("graph_cut", "negative matrix", 60, given | {"preselected": [3, 259, 60]}, small_blocks=True)
+    add("log_det", "kernel matrix", 40, given | {"preselected": [3, 259, 60]})
+    add("log_det", "kernel matrix", 40, given, "empty", balanced=True)
+    add("k_center", "lopsided matrix", 260, given | {"stop_at": 0.02, "start": 7}, "even")
+    add("facility_location", "lopsided matrix", 260, given | {"stop_at": 0.97}, "empty")
+    add("uniform", "whole matrix", 20, given, "empty")
     for method in ("craig", "graph_cut", "gradmatch", "cal", "entropy", "grand"):
         add(method, "signals", 25, {}, balanced=True)
     add("gradmatch", "signals", 25, {"preselected": [0, 1, 5, 118]}, balanced=True)

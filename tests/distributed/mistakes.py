@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 
 import fastcore
 
@@ -21,6 +22,16 @@ def _same(**settings: Any) -> Any:
 def _on_last(**settings: Any) -> Any:
     """What only the last rank passes."""
     return lambda rank, size: _same(**(settings if rank == size - 1 else {}))(rank, size)
+
+
+def _matrix(columns: int | None = None, sign: int = 1, **settings: Any) -> Any:
+    """30 rows on every rank of a matrix over all rows."""
+
+    def given(rank: int, size: int) -> dict[str, Any]:
+        matrix = sign * np.ones((30, columns or 30 * size), np.float32)
+        return _same(**{"data": matrix, "metric": "precomputed", **settings})(rank, size)
+
+    return given
 
 
 MISTAKES = {
@@ -49,5 +60,10 @@ MISTAKES = {
     "gradients for herding": _same(method="herding", data=GRADIENTS),
     "optimizer": _same(method="graph_cut", optimizer="naive"),
     "sampled": _same(method="graph_cut", optimizer="stochastic", labels=list(range(15)) * 2),
-    "matrix": _same(metric="precomputed", data=ROWS @ ROWS.T),
+    "not all columns": _matrix(columns=30),
+    "sparse matrix": _matrix(method="graph_cut", data=torch.eye(30).to_sparse()),
+    "mean of a matrix": _matrix(start="mean"),
+    "negative distance": lambda rank, size: _matrix(sign=-1 if rank == size - 1 else 1)(rank, size),
+    "naive from a matrix": _matrix(method="graph_cut", optimizer="naive"),
+    "beside a matrix": _matrix(preselected=ROWS),
 }

@@ -170,9 +170,20 @@ SAYS = {
         "ValueError",
         "optimizer='stochastic' draws rows set after set: it cannot be spread over ranks",
     ),
-    "matrix": (
+    "not all columns": (
         "ValueError",
-        "metric='precomputed' compares all rows with all: it cannot be spread over ranks",
+        "metric='precomputed' needs rows of a square distance matrix on every rank, got",
+    ),
+    "sparse matrix": ("TypeError", "a sparse matrix cannot be spread over ranks: pass a dense one"),
+    "mean of a matrix": ("ValueError", "start='mean' needs features, got metric='precomputed'"),
+    "negative distance": ("ValueError", "data must hold distances of at least 0, got -1.0"),
+    "naive from a matrix": (
+        "ValueError",
+        "graph_cut with metric='precomputed' and optimizer='naive' over one ground set cannot be spread over",
+    ),
+    "beside a matrix": (
+        "ValueError",
+        "preselected must be row numbers when metric='precomputed', got a 2-D array",
     ),
 }
 
@@ -180,7 +191,7 @@ SAYS = {
 @pytest.mark.parametrize(("size", "name"), ERRORS)
 def test_a_mistake_is_an_error_on_every_rank(results, size, name):
     kind, text = SAYS[name]
-    alone = name in ("nan", "bad option", "short labels")
+    alone = name in ("nan", "bad option", "short labels", "negative distance")
     for rank, found in enumerate(results(size)):
         assert isinstance(found[name], str), f"rank {rank} made a selection"
         assert found[name].startswith(f"{kind}: ") and text in found[name], found[name]
