@@ -10,11 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastcore.arrays import as_tensor as as_tensor
+from fastcore.arrays import is_scipy_sparse
+
 LARGEST_NORM = 1e18
 """Largest norm of a row: the square of anything larger would overflow float32."""
 
 _TILE = 1 << 22
-_KINDS = "a torch tensor, a numpy array, anything with DLPack or __array__, or a list of rows"
 
 
 def as_features(data: Any, device: Any = None, name: str = "data") -> Tensor:
@@ -64,7 +66,7 @@ def as_matrix(data: Any, device: Any = None, pairs: str = "similarity") -> Tenso
     Takes what ``as_features`` takes, and scipy and torch sparse matrices (any layout). Raises like it, and
     ValueError for a matrix that is not square or for a negative distance.
     """
-    matrix = _from_scipy(data) if _is_scipy_sparse(data) else as_tensor(data, "data")
+    matrix = _from_scipy(data) if is_scipy_sparse(data) else as_tensor(data, "data")
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
         raise ValueError(
             f"metric='precomputed' needs a square {pairs} matrix, got data of shape {tuple(matrix.shape)}"
@@ -123,10 +125,12 @@ def as_values(data: Any, device: Any = None, name: str = "data") -> Tensor:
 def as_labels(labels: Any, n: int) -> tuple[Tensor, np.ndarray]:
     """Class codes (n,) int64 on the CPU, numbered by ascending label, and the (C,) labels they stand for.
 
-    Labels may be integers, booleans, strings, or floats that hold whole numbers.
+    Labels may be integers, booleans, strings, or floats that hold whole numbers, in an array of any kind.
     """
-    if isinstance(labels, Tensor):
-        labels = labels.detach().cpu()
+    if isinstance(labels, Tensor) or _is_beyond_numpy(labels):
+        labels = as_tensor(labels, "labels").cpu()
+        if labels.layout != torch.strided:
+            raise TypeError("labels must be one label a row, got a sparse tensor")
         labels = labels.double() if labels.is_floating_point() else labels
     elif isinstance(labels, str | bytes) or not (
         isinstance(labels, Sequence) or hasattr(labels, "__array__")
@@ -136,6 +140,13 @@ def as_labels(labels: Any, n: int) -> tuple[Tensor, np.ndarray]:
         )
     try:
         values = np.asarray(labels)
+        if (
+            values.dtype.kind in "US"
+            and isinstance(labels, list | tuple)
+            and not all(isinstance(each, str | bytes) for each in labels)
+        ):
+            # Numpy makes strings of everything in a list that has one, 'nan' of what is missing.
+            values = np.asarray(labels, dtype=object)
     except ValueError:
         raise ValueError("labels must be one label a row, got rows of different lengths") from None
     if values.ndim != 1 or len(values) != n:
@@ -185,15 +196,24 @@ def as_device(device: Any) -> torch.device | None:
         raise ValueError(
             f"device must name a torch device such as 'cpu' or 'cuda:0', got {device!r}"
         ) from error
-    if where.type not in ("cpu", "cuda"):
+    if where.type == "cpu":
+        return torch.device("cpu")  # there is one, whatever its number
+    if where.type != "cuda":
         raise ValueError(f"device must be 'cpu' or 'cuda', got {device!r}")
-    if where.type == "cuda" and (where.index or 0) >= torch.cuda.device_count():
+    if (where.index or 0) >= torch.cuda.device_count():
         raise ValueError(
             f"device {device!r} is not there: torch sees {torch.cuda.device_count()} CUDA devices"
         )
-    if where.type == "cuda" and where.index is None:
+    if where.index is None:
         return torch.device("cuda", torch.cuda.current_device())
     return where
+
+
+def _is_beyond_numpy(array: Any) -> bool:
+    """Whether numpy cannot read this array and torch can: one of a GPU, or one that has DLPack alone."""
+    return hasattr(array, "__cuda_array_interface__") or (
+        hasattr(array, "__dlpack__") and not hasattr(array, "__array__")
+    )
 
 
 def _is_missing(value: Any) -> bool:
@@ -201,92 +221,6 @@ def _is_missing(value: Any) -> bool:
     return (
         value is None or type(value).__name__ == "NAType" or (isinstance(value, float) and math.isnan(value))
     )
-
-
-def as_tensor(data: Any, name: str) -> Tensor:
-    """``data`` as a real tensor of any shape, dtype and device, sharing memory where that is possible."""
-    if isinstance(data, Tensor):
-        tensor = data.detach()
-    elif isinstance(data, list | tuple) and data and isinstance(data[0], Tensor):
-        tensor = _stacked(data, name)
-    elif not isinstance(data, np.ndarray) and hasattr(data, "__dlpack__"):
-        tensor = _from_dlpack(data, name)
-    elif not isinstance(data, np.ndarray) and hasattr(data, "__cuda_array_interface__"):
-        tensor = torch.as_tensor(data)
-    else:
-        tensor = _from_numpy(_as_numpy(data, name), name)
-    if tensor.is_complex() or tensor.is_quantized:
-        raise TypeError(f"{name} must hold real numbers, got dtype {tensor.dtype}")
-    if tensor.device.type == "meta":
-        raise TypeError(f"{name} must hold values, got a tensor on the meta device")
-    return tensor.resolve_neg() if tensor.layout == torch.strided else tensor
-
-
-def _stacked(rows: Sequence[Any], name: str) -> Tensor:
-    try:
-        return torch.stack([row.detach() for row in rows])
-    except (RuntimeError, AttributeError) as error:
-        raise ValueError(
-            f"{name} must be rows of one shape, dtype and device, got a list of which: {error}"
-        ) from None
-
-
-def _from_dlpack(data: Any, name: str) -> Tensor:
-    try:
-        return torch.from_dlpack(data)
-    except (BufferError, RuntimeError, TypeError, ValueError, AttributeError):
-        # Not every exporter takes every dtype or a read-only array; its other protocols may still serve.
-        if hasattr(data, "__cuda_array_interface__"):
-            return torch.as_tensor(data)
-        return _from_numpy(_as_numpy(data, name), name)
-
-
-def _as_numpy(data: Any, name: str) -> np.ndarray:
-    if isinstance(data, np.ma.MaskedArray):
-        raise TypeError(f"{name} must hold a value everywhere, got a masked array: fill it first")
-    if isinstance(data, np.ndarray):
-        return data
-    if _is_scipy_sparse(data):
-        raise TypeError(f"{name} is sparse: sparse input needs metric='precomputed'")
-    protocols = ("__array__", "__array_interface__")
-    if not isinstance(data, list | tuple) and not any(hasattr(data, each) for each in protocols):
-        raise TypeError(f"{name} must be {_KINDS}, got {type(data).__name__}")
-    try:
-        return np.asarray(data)
-    except ValueError as error:
-        raise ValueError(f"{name} must be rows of one length: {error}") from None
-
-
-def _from_numpy(array: np.ndarray, name: str) -> Tensor:
-    if array.dtype.kind not in "biuf":
-        raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")
-    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
-        array = array.astype(np.float64)
-    if not array.dtype.isnative:
-        array = array.astype(array.dtype.newbyteorder("="))
-    if any(step < 0 or step % array.itemsize for step in array.strides):
-        array = array.copy()  # ascontiguousarray keeps the strides of a side of length 1
-    if not array.flags.writeable:
-        array = _without_write_lock(array)
-    return torch.from_numpy(array)
-
-
-class _Alias:
-    """Stands for the memory of an array; keeps the array alive."""
-
-    def __init__(self, array: np.ndarray) -> None:
-        self.array = array
-        address, _ = array.__array_interface__["data"]
-        self.__array_interface__ = {**array.__array_interface__, "data": (address, False)}
-
-
-def _without_write_lock(array: np.ndarray) -> np.ndarray:
-    """The same memory without the read-only mark, about which torch warns. We never write to it."""
-    return np.asarray(_Alias(array))
-
-
-def _is_scipy_sparse(data: Any) -> bool:
-    return type(data).__module__.startswith("scipy.sparse") and hasattr(data, "tocoo")
 
 
 def _from_scipy(data: Any) -> Tensor:

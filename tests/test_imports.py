@@ -14,6 +14,7 @@ PACKAGE = ROOT / "fastcore"
 
 # From the bottom up. A module may import from lines above its own, and a package from itself.
 LAYERS = [
+    ["arrays"],
     ["checks", "environment", "figures", "files", "inputs", "memory", "numerics", "progress"],
     ["ops"],
     ["gradients", "rows"],
