@@ -35,6 +35,16 @@ def outputs(model, x=X):
         return h, model[-1](h)
 
 
+class Restless(torch.utils.data.Dataset):
+    """Rows in another order at every reading."""
+
+    def __len__(self):
+        return N
+
+    def __getitem__(self, row):
+        return DATA[int(torch.randint(N, ()))]
+
+
 MODEL = network().train()
 H, Z = outputs(network())
 P = Z.double().softmax(1)
@@ -152,6 +162,20 @@ def test_deepfool_of_a_linear_network_is_the_distance_to_the_nearest_hyperplane(
     assert found.scores[found.indices].tolist() == sorted(found.scores)[:9]
 
 
+@pytest.mark.parametrize(("method", "options"), [("grand", {"layers": "all"}), ("deepfool", {})])
+def test_workers_load_the_rows_of_every_measure(method, options, monkeypatch):
+    asked, plain = [], torch.utils.data.DataLoader.__init__
+
+    def loader(self, *arguments, **settings):
+        asked.append(settings["num_workers"])
+        plain(self, *arguments, **settings)
+
+    monkeypatch.setattr("fastcore.signals.items.DataLoader.__init__", loader)
+    found = fastcore.select(method, model=MODEL, dataset=[*DATA], k=9, workers=1, labels=Y, **options)
+    plainly = fastcore.select(method, model=MODEL, dataset=DATA, k=9, **options)
+    assert asked == [1] and found.indices.tolist() == plainly.indices.tolist()
+
+
 def test_a_record_of_training_feeds_forgetting_and_el2n():
     recorder = DynamicsRecorder(N)
     for epoch in range(4):
@@ -191,6 +215,23 @@ def test_a_record_of_training_feeds_forgetting_and_el2n():
         ("k_center", {"model": [], "dataset": DATA}, "model must be a torch.nn.Module"),
         ("k_center", {"data": X, "signal": "gradients"}, "signal='gradients'"),
         ("k_center", {"data": X, "validation": GRADIENTS}, "k_center takes no validation rows"),
+        (
+            "deepfool",
+            {"model": MODEL, "dataset": DATA, "amp": torch.bfloat16},
+            "amp says how outputs of the model are collected.*got amp=torch.bfloat16",
+        ),
+        (
+            "grand",
+            {"model": MODEL, "dataset": DATA, "layers": "all", "layer": "0"},
+            "layer says how outputs of the model are collected.*got layer='0'",
+        ),
+        ("entropy", {"model": MODEL, "dataset": Restless()}, "dataset must keep its rows in place"),
+        ("deepfool", {"model": MODEL, "dataset": Restless()}, "dataset must keep its rows in place"),
+        (
+            "grand",
+            {"model": MODEL, "dataset": Restless(), "layers": "all"},
+            "dataset must keep its rows in place",
+        ),
         ("glister", {"data": GRADIENTS, "validation": X}, "validation must be LastLayerGradients"),
         (
             "glister",
@@ -200,7 +241,7 @@ def test_a_record_of_training_feeds_forgetting_and_el2n():
         (
             "glister",
             {"data": GRADIENTS, "labels": Y, "validation": (GRADIENTS, Y + 7)},
-            "validation labels must be classes of the data",
+            "validation labels must be classes of the data, got 7",
         ),
         ("entropy", {"data": P, "weights": "cluster"}, "entropy compares no rows"),
         ("entropy", {"data": P, "metric": "cosine"}, "entropy compares no rows"),
