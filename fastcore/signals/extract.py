@@ -71,6 +71,8 @@ def compute(
             row), and a path that holds signals of another model, data set or layer.
     """
     asked = _as_quantities(quantities)
+    if not isinstance(path, str | os.PathLike | None):
+        raise TypeError(f"path must be None, a folder or a .safetensors file, got {path!r}")
     model = networks.unwrapped(model)
     named = None if layer is None else networks.name_of(model, networks.named_layer(model, layer))
     checks.choice("amp", amp, (None, torch.float16, torch.bfloat16))
@@ -104,8 +106,11 @@ def compute(
             }
             done = store.finished(Path(path), asked, origin)
             if done is not None:
+                store.check_rows(Path(path), done, values)
                 return Signals(**done)
             sink = store.Store(Path(path), layout, origin)
+            if sink.done:
+                sink.check_rows(values)
         with Progress(n, "signals", progress, unit="row") as bar:
             if sink.done == 0:
                 sink.write(batch.rows, values)
