@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import torch
 
 from fastcore.cli import main
 
+ROOT = Path(__file__).resolve().parents[2]
 X = np.random.default_rng(1).normal(size=(30, 4)).astype(np.float32)
 
 
@@ -187,6 +190,20 @@ def test_failures_while_running(folder, capsys, monkeypatch, error, status, line
     assert got == status and out == ""
     assert err == line or line is None and err.count("\n") <= 1
     assert not os.path.exists("out.npz")
+
+
+def test_a_warning_is_one_line_without_source(folder):
+    settings = {"PYTHONPATH": str(ROOT), "CXX": "/no/compiler", "FASTCORE_CACHE": str(folder / "cache")}
+    environment = {name: value for name, value in os.environ.items() if name != "FASTCORE_BACKEND"}
+    done = subprocess.run(
+        [sys.executable, "-m", "fastcore", "select", "k_center", "x.npy", "-k", "3"],
+        capture_output=True,
+        text=True,
+        env=environment | settings,
+    )
+    assert done.returncode == 0 and "3 of 30 rows" in done.stdout
+    assert done.stderr.startswith("fastcore: CXX=/no/compiler is not a program")
+    assert done.stderr.count("\n") == 1 and "Warning" not in done.stderr
 
 
 def test_a_failed_write_leaves_no_file(folder, capsys, monkeypatch):
