@@ -126,6 +126,30 @@ def test_a_data_set_without_labels_is_one_ground_set_of_embeddings():
         fastcore.select("gradmatch", model=MODEL, dataset=X, k=10)
 
 
+class Unlinear(nn.Module):
+    """Logits of no linear layer, which have no embeddings; counts the rows that run through it."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.rows = nn.Conv1d(1, CLASSES, 6), 0
+
+    def forward(self, x):
+        self.rows += len(x)
+        return self.conv(x[:, None])[:, :, 0]
+
+
+@pytest.mark.parametrize(
+    ("method", "passes"),
+    [("uniform", 0), *((name, 1) for name in ("contextual_diversity", "el2n", "entropy", "margin"))],
+)
+def test_no_more_is_computed_than_the_method_needs(method, passes):
+    model = Unlinear()
+    fastcore.select(method, model=model, dataset=DATA, k=9, batch_size=40)
+    assert model.rows == passes * N
+    with pytest.raises(ValueError, match="Unlinear has no linear layer whose output is the logits"):
+        fastcore.select("k_center", model=model, dataset=DATA, k=9)
+
+
 def test_runs_are_averaged():
     models = [network(seed) for seed in range(3)]
     norms = []

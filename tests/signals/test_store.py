@@ -52,6 +52,18 @@ def test_what_is_written_is_what_memory_holds(kind, tmp_path):
     assert torch.equal(store.load(path)["logits"], plain.logits)
 
 
+def test_a_bar_counts_every_row(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(store, "FLUSH_SECONDS", -1.0)
+    compute(small(), (X, Y), batch_size=8, progress=False)
+    assert capfd.readouterr().err == ""
+    compute(small(), (X, Y), batch_size=8, progress=True)
+    assert f"{len(X)}/{len(X)}" in capfd.readouterr().err
+    with pytest.raises(RuntimeError, match="broken"):
+        compute(Counting(most=30), (X, Y), batch_size=5, path=tmp_path / "a")
+    compute(Counting(), (X, Y), batch_size=5, path=tmp_path / "a", progress=True)
+    assert f"{len(X)}/{len(X)}" in capfd.readouterr().err
+
+
 def test_other_programs_read_the_files(tmp_path):
     plain = compute(small(), (X, Y), ALL)
     compute(small(), (X, Y), ALL, path=tmp_path / "a")
