@@ -146,7 +146,7 @@ def load(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     path = Path(path)
     try:
         return _mapped(path)
-    except ValueError as error:  # a file that was cut off
+    except (KeyError, TypeError, ValueError) as error:  # a file that was cut off, a header with other entries
         raise ValueError(f"{path} is damaged, delete it to compute it anew: {error}") from error
 
 

@@ -144,6 +144,14 @@ def test_a_file_that_was_cut_off_is_named(kind, tmp_path):
         compute(small(), (X, Y), path=path)
 
 
+def test_a_header_without_its_entries_is_named(tmp_path):
+    path = tmp_path / "signals.safetensors"
+    compute(small(), (X, Y), path=path)
+    path.write_bytes(path.read_bytes().replace(b"data_offsets", b"data_0ffsets", 1))
+    with pytest.raises(ValueError, match=rf"{path} is damaged, delete it to compute it anew: "):
+        compute(small(), (X, Y), path=path)
+
+
 @pytest.mark.parametrize("path", [None, *KINDS])
 def test_no_batch_is_kept(path, tmp_path):
     """Bounded memory: of the tensors of earlier batches none is alive, but for the result."""
