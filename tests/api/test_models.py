@@ -249,6 +249,22 @@ def test_a_record_of_training_feeds_forgetting_and_el2n():
             {"model": MODEL, "dataset": DATA, "layers": "all", "layer": "0"},
             "layer says how outputs of the model are collected.*got layer='0'",
         ),
+        *(
+            (name, {"data": GRADIENTS, "validation": fastcore.LastLayerGradients(delta, h)}, message)
+            for name in ("glister", "gradmatch")
+            for delta, h, message in (
+                (
+                    DELTA[:, :3],
+                    H,
+                    f"validation gradients must be of {CLASSES} classes.*got 3 and {H.shape[1]}",
+                ),
+                (
+                    DELTA,
+                    H[:, :2],
+                    f"of {CLASSES} classes and width {H.shape[1]} like data, got {CLASSES} and 2",
+                ),
+            )
+        ),
         ("entropy", {"model": MODEL, "dataset": Restless()}, "dataset must keep its rows in place"),
         ("deepfool", {"model": MODEL, "dataset": Restless()}, "dataset must keep its rows in place"),
         (
