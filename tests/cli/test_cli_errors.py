@@ -44,6 +44,11 @@ def trap_npy():
     return "trap.npy"
 
 
+def trap_npz():
+    np.savez("trap.npz", x=np.array([Trap()], dtype=object))
+    return "trap.npz"
+
+
 def trap_pt():
     torch.save({"x": Trap()}, "trap.pt")
     return "trap.pt"
@@ -58,6 +63,7 @@ def trap_raw(name):
     "make",
     [
         trap_npy,
+        trap_npz,
         trap_pt,
         *(lambda e=e: trap_raw(f"trap.{e}") for e in ("npy", "npz", "pt", "safetensors", "parquet")),
     ],
