@@ -1,4 +1,4 @@
-"""Arrays of any kind as torch tensors, sharing their memory where that is possible; nothing writes to it."""
+"""Arrays of any kind as torch tensors, sharing memory where that is possible. Nothing here writes to them."""
 
 from __future__ import annotations
 
@@ -115,5 +115,16 @@ def _without_write_lock(array: np.ndarray) -> np.ndarray:
 
 
 def is_scipy_sparse(data: Any) -> bool:
-    """Whether this is a sparse matrix or array of scipy."""
+    """Whether it is a sparse matrix of scipy, told without an import of scipy."""
     return type(data).__module__.startswith("scipy.sparse") and hasattr(data, "tocoo")
+
+
+def from_scipy(data: Any) -> Tensor:
+    """A scipy sparse matrix in torch's COO layout, float32."""
+    triplets = data.tocoo()
+    if triplets.dtype.kind not in "biuf":
+        raise TypeError(f"data must hold real numbers, got dtype {triplets.dtype}")
+    places = torch.from_numpy(np.stack([triplets.row, triplets.col]).astype(np.int64))
+    with np.errstate(over="ignore"):  # what is no float32 has an error of its own
+        values = torch.from_numpy(triplets.data.astype(np.float32))
+    return torch.sparse_coo_tensor(places, values, triplets.shape, check_invariants=True)

@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastcore.arrays import as_tensor as as_tensor
-from fastcore.arrays import is_scipy_sparse
+from fastcore.arrays import as_tensor, from_scipy, is_scipy_sparse
 
 LARGEST_NORM = 1e18
 """Largest norm of a row: the square of anything larger would overflow float32."""
@@ -29,7 +28,7 @@ def as_features(data: Any, device: Any = None, name: str = "data") -> Tensor:
     shape, for NaN and infinity, and for a row with a norm above 1e18.
     """
     table = as_table(data, name)
-    rows = _as_float32(table, device)
+    rows = as_float32(table, device)
     _check_norms(rows, _check_finite(rows, table, name), name)
     return rows
 
@@ -53,8 +52,14 @@ def as_table(data: Any, name: str = "data") -> Tensor:
     return table
 
 
-def check_rows(table: Tensor, name: str = "data") -> None:
-    """Raises ValueError for what ``as_features`` does, looking at a few rows of ``table`` (n, d) at a time."""
+def check_rows(table: Tensor, squares: Tensor, name: str = "data") -> None:
+    """Raises ValueError for what ``as_features`` does, if the squared norms (n,) of the float32 rows ask for it.
+
+    Otherwise the table (n, d) is not read: a NaN in it would be in its norm, and no float32 overflows a float64
+    square. Else a few rows are looked at at a time, to say which and why.
+    """
+    if float(squares.max()) <= LARGEST_NORM**2:
+        return
     for start, tile in _tiles(table):
         rows = tile.float()
         _check_norms(rows, _check_finite(rows, tile, name, start), name, start)
@@ -66,28 +71,39 @@ def as_matrix(data: Any, device: Any = None, pairs: str = "similarity") -> Tenso
     Takes what ``as_features`` takes, and scipy and torch sparse matrices (any layout). Raises like it, and
     ValueError for a matrix that is not square or for a negative distance.
     """
-    matrix = _from_scipy(data) if is_scipy_sparse(data) else as_tensor(data, "data")
+    given = as_square(data, pairs)
+    if given.layout == torch.strided:
+        values = as_float32(given, device)
+        check_entries(values, given)
+    else:
+        given = given.to(given.device if device is None else device).to_sparse_coo().float().coalesce()
+        values = given.values()
+        bad = torch.nonzero(~torch.isfinite(values))
+        if len(bad):
+            row, column = given.indices()[:, bad[0, 0]].tolist()
+            raise ValueError(
+                f"data must be finite, got {float(values[bad[0, 0]])} at row {row}, column {column}"
+            )
+    if pairs == "distance" and values.numel() and float(values.min()) < 0:
+        raise ValueError(f"data must hold distances of at least 0, got {float(values.min())}")
+    return values if given.layout == torch.strided else given
+
+
+def as_square(data: Any, pairs: str = "similarity") -> Tensor:
+    """``data`` as a real (n, n) tensor, dense or sparse, as it is and where it is, its values not looked at."""
+    matrix = from_scipy(data) if is_scipy_sparse(data) else as_tensor(data, "data")
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
         raise ValueError(
             f"metric='precomputed' needs a square {pairs} matrix, got data of shape {tuple(matrix.shape)}"
         )
     if matrix.shape[0] == 0:
         raise ValueError(f"data must not be empty, got shape {tuple(matrix.shape)}")
-    if matrix.layout == torch.strided:
-        values = _as_float32(matrix, device)
-        _check_finite(values, matrix, "data")
-    else:
-        matrix = matrix.to(matrix.device if device is None else device).to_sparse_coo().float().coalesce()
-        values = matrix.values()
-        bad = torch.nonzero(~torch.isfinite(values))
-        if len(bad):
-            row, column = matrix.indices()[:, bad[0, 0]].tolist()
-            raise ValueError(
-                f"data must be finite, got {float(values[bad[0, 0]])} at row {row}, column {column}"
-            )
-    if pairs == "distance" and values.numel() and float(values.min()) < 0:
-        raise ValueError(f"data must hold distances of at least 0, got {float(values.min())}")
-    return values if matrix.layout == torch.strided else matrix
+    return matrix
+
+
+def check_entries(values: Tensor, given: Tensor) -> None:
+    """Raises ValueError where a number of a matrix in float32 is not finite, and says what was given there."""
+    _check_finite(values, given, "data")
 
 
 def as_probabilities(data: Any, device: Any = None, name: str = "data") -> Tensor:
@@ -223,17 +239,8 @@ def _is_missing(value: Any) -> bool:
     )
 
 
-def _from_scipy(data: Any) -> Tensor:
-    triplets = data.tocoo()
-    if triplets.dtype.kind not in "biuf":
-        raise TypeError(f"data must hold real numbers, got dtype {triplets.dtype}")
-    places = torch.from_numpy(np.stack([triplets.row, triplets.col]).astype(np.int64))
-    with np.errstate(over="ignore"):  # what is no float32 has an error of its own
-        values = torch.from_numpy(triplets.data.astype(np.float32))
-    return torch.sparse_coo_tensor(places, values, triplets.shape, check_invariants=True)
-
-
-def _as_float32(table: Tensor, device: Any) -> Tensor:
+def as_float32(table: Tensor, device: Any) -> Tensor:
+    """The table in float32, contiguous, on a device (by default where it is), its values not looked at."""
     # Moving first and converting there costs less than the other way round only for narrow dtypes.
     narrow = table.element_size() <= 4
     where = table.device if device is None else device

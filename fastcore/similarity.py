@@ -134,11 +134,16 @@ class FeatureSimilarity(RowSimilarity):
     """
 
     def __init__(
-        self, features: Tensor | StoredRows, metric: str = "cosine", gamma: float | None = None
+        self,
+        features: Tensor | StoredRows,
+        metric: str = "cosine",
+        gamma: float | None = None,
+        norms: Tensor | None = None,
     ) -> None:
         self.features = features
         self._rows = Streamed(features) if isinstance(features, StoredRows) else features[None]
-        super().__init__((features,), squared_norms(self._rows)[0], metric, gamma)
+        norms = squared_norms(self._rows)[0] if norms is None else norms
+        super().__init__((features,), norms, metric, gamma)
 
     def _mean(self) -> tuple[Tensor, Tensor]:
         mean = weighted_sum(self._rows, torch.full_like(self.norms, 1 / self.n)[None])
@@ -192,13 +197,17 @@ def _alike(view: RowSimilarity, other: _View) -> _View:
 class DenseSimilarity:
     """A similarity (or, for k-center, distance) matrix as the user gave it, symmetric or not.
 
-    Entry [i, j] says how well row j represents row i. matrix is (n, n) float32.
+    Entry [i, j] says how well row j represents row i.
+
+    Attributes:
+        matrix: (n, n) float32.
+        symmetric: it is known to be.
     """
 
     metric = "precomputed"
 
-    def __init__(self, matrix: Tensor) -> None:
-        self.matrix = matrix
+    def __init__(self, matrix: Tensor, symmetric: bool = False) -> None:
+        self.matrix, self.symmetric = matrix, symmetric
 
     @property
     def n(self) -> int:
@@ -277,11 +286,19 @@ Similarity = FeatureSimilarity | GradientSimilarity | DenseSimilarity | SparseSi
 
 
 def view(
-    data: Tensor | StoredRows | LastLayerGradients, metric: str = "cosine", gamma: float | None = None
+    data: Tensor | StoredRows | LastLayerGradients,
+    metric: str = "cosine",
+    gamma: float | None = None,
+    norms: Tensor | None = None,
+    symmetric: bool = False,
 ) -> Similarity:
-    """The view of `data` under `metric`: features (n, d), gradients, or an n x n matrix for "precomputed"."""
+    """The view of `data` under `metric`: features (n, d), gradients, or an n x n matrix for "precomputed".
+
+    `norms` are the squared norms (n,) of features, where they are known; `symmetric` says that a dense matrix is
+    known to be.
+    """
     if isinstance(data, LastLayerGradients):
         return GradientSimilarity(data, metric, gamma)
     if metric != "precomputed" or isinstance(data, StoredRows):
-        return FeatureSimilarity(data, metric, gamma)
-    return DenseSimilarity(data) if data.layout == torch.strided else SparseSimilarity(data)
+        return FeatureSimilarity(data, metric, gamma, norms)
+    return DenseSimilarity(data, symmetric) if data.layout == torch.strided else SparseSimilarity(data)

@@ -16,7 +16,10 @@ namespace {
 constexpr int64_t kTile = 512;  // of this side two tiles fit the cache, and few pages are open at a time
 constexpr int64_t kSmall = 8;   // of this side a transpose fits the registers
 
-// How many entries of the block at (i, j) differ from their mirror images.
+// A difference of two numbers that are not finite is NaN.
+inline bool differ(float x, float y) { return x - y != 0.0f; }
+
+// How many entries of the block at (i, j) differ from their mirror images, or are not finite.
 int64_t small_differences(const float* matrix, int64_t n, int64_t i, int64_t j) {
   const float* here = matrix + i * n + j;
   const float* there = matrix + j * n + i;
@@ -33,12 +36,14 @@ int64_t small_differences(const float* matrix, int64_t n, int64_t i, int64_t j) 
       four[c + 2 * h + 1] = _mm256_shuffle_ps(pair[c + h], pair[c + 2 + h], _MM_SHUFFLE(3, 2, 3, 2));
     }
   int found = 0;
+  const auto differences = [&](const float* row, __m256 mirrored) {
+    const __m256 difference = _mm256_sub_ps(_mm256_loadu_ps(row), mirrored);
+    return _mm256_movemask_ps(_mm256_cmp_ps(difference, _mm256_setzero_ps(), _CMP_NEQ_UQ));
+  };
   for (int r = 0; r < 4; ++r) {
     const __m256 low = _mm256_permute2f128_ps(four[r], four[r + 4], 0x20);
     const __m256 high = _mm256_permute2f128_ps(four[r], four[r + 4], 0x31);
-    const __m256 above = _mm256_cmp_ps(_mm256_loadu_ps(here + r * n), low, _CMP_NEQ_UQ);
-    const __m256 below = _mm256_cmp_ps(_mm256_loadu_ps(here + (r + 4) * n), high, _CMP_NEQ_UQ);
-    found += __builtin_popcount(_mm256_movemask_ps(above) << 8 | _mm256_movemask_ps(below));
+    found += __builtin_popcount(differences(here + r * n, low) << 8 | differences(here + (r + 4) * n, high));
   }
 #else
   float mirrored[kSmall][kSmall];
@@ -46,7 +51,7 @@ int64_t small_differences(const float* matrix, int64_t n, int64_t i, int64_t j) 
     for (int64_t r = 0; r < kSmall; ++r) mirrored[r][c] = there[c * n + r];
   int found = 0;
   for (int64_t r = 0; r < kSmall; ++r)
-    for (int64_t c = 0; c < kSmall; ++c) found += here[r * n + c] != mirrored[r][c];
+    for (int64_t c = 0; c < kSmall; ++c) found += differ(here[r * n + c], mirrored[r][c]);
 #endif
   return found;
 }
@@ -62,7 +67,7 @@ int64_t tile_differences(const float* matrix, int64_t n, int64_t first, int64_t 
       }
       for (int64_t r = i; r < std::min(i_stop, i + kSmall); ++r)
         for (int64_t c = j; c < std::min(j_stop, j + kSmall); ++c)
-          found += matrix[r * n + c] != matrix[c * n + r];
+          found += differ(matrix[r * n + c], matrix[c * n + r]);
     }
   return found;
 }

@@ -9,18 +9,17 @@ namespace fastcore::cpu {
 namespace FASTCORE_ISA {
 namespace {
 
-constexpr int kRows = 6;      // rows and
-constexpr int kColumns = 16;  // directions whose sums stay in registers
+typedef float Lanes __attribute__((vector_size(32), aligned(4)));  // loops over arrays would live in memory
+constexpr int kRows = 12;                                          // rows and
+constexpr int kColumns = 8;                                        // directions whose sums stay in registers
+static_assert(sizeof(Lanes) == kColumns * sizeof(float), "one vector holds the sums of a row");
 
 // Coordinates of kRows rows; `packed` holds the directions number by number, kColumns at a time.
 inline void multiply(const float* x, const float* packed, int64_t width, float (&out)[kRows][kColumns]) {
-  typedef float Lanes __attribute__((vector_size(32), aligned(4)));  // loops over arrays would live in memory
-  constexpr int kVectors = kColumns * sizeof(float) / sizeof(Lanes);
-  Lanes sums[kRows][kVectors] = {};
+  Lanes sums[kRows] = {};
   for (int64_t k = 0; k < width; ++k) {
-    const Lanes* along = reinterpret_cast<const Lanes*>(packed + k * kColumns);
-    for (int i = 0; i < kRows; ++i)
-      for (int v = 0; v < kVectors; ++v) sums[i][v] += x[i * width + k] * along[v];
+    const Lanes along = *reinterpret_cast<const Lanes*>(packed + k * kColumns);
+    for (int i = 0; i < kRows; ++i) sums[i] += x[i * width + k] * along;
   }
   std::memcpy(out, sums, sizeof(sums));
 }

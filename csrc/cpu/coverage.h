@@ -32,34 +32,41 @@ struct Estimate {
   int64_t active;  // rows with similarity > coverage - margin, where they are counted
 };
 
-// The same in float, twice as fast, with a gain that errs by at most kEstimateError of itself: lanes take 16
-// additions before they are added up in double.
+// The same in float, twice as fast, with gains that err by at most kEstimateError of themselves: lanes take
+// 16 additions before they are added up in double. Of kCandidates together, whose similarities lie row by
+// row: two read memory faster than one.
 constexpr double kEstimateError = 20.0 / (1 << 24);
 
-template <bool kCount>
-inline Estimate estimate_gain(const float* similarity, const float* coverage, int64_t rows, float margin) {
-  constexpr int kLanes = 32;
+template <int kCandidates, bool kCount>
+inline void estimate_gains(const float* similarity, const float* coverage, int64_t rows, float margin,
+                           Estimate* out) {
+  constexpr int kLanes = 32 / kCandidates;
   constexpr int64_t kRun = 16 * kLanes;
-  double gain = 0.0, active = 0.0;
+  double gain[kCandidates] = {}, active[kCandidates] = {};
+  const float* column[kCandidates];
+  for (int c = 0; c < kCandidates; ++c) column[c] = similarity + c * rows;
   for (int64_t start = 0; start < rows; start += kRun) {
-    float gains[kLanes] = {};
-    float actives[kLanes] = {};
+    float gains[kCandidates][kLanes] = {};
+    float actives[kCandidates][kLanes] = {};
     const auto add = [&](int64_t i, int lane) {
-      const float excess = similarity[i] - coverage[i];
-      gains[lane] += excess > 0.0f ? excess : 0.0f;
-      if (kCount) actives[lane] += excess > -margin ? 1.0f : 0.0f;
+      for (int c = 0; c < kCandidates; ++c) {
+        const float excess = column[c][i] - coverage[i];
+        gains[c][lane] += excess > 0.0f ? excess : 0.0f;
+        if (kCount) actives[c][lane] += excess > -margin ? 1.0f : 0.0f;
+      }
     };
     const int64_t stop = std::min(rows, start + kRun);
     int64_t i = start;
     for (; i + kLanes <= stop; i += kLanes)
       for (int lane = 0; lane < kLanes; ++lane) add(i + lane, lane);
     for (int lane = 0; i < stop; ++i, ++lane) add(i, lane);
-    for (int lane = 0; lane < kLanes; ++lane) {
-      gain += static_cast<double>(gains[lane]);
-      if (kCount) active += static_cast<double>(actives[lane]);
-    }
+    for (int c = 0; c < kCandidates; ++c)
+      for (int lane = 0; lane < kLanes; ++lane) {
+        gain[c] += static_cast<double>(gains[c][lane]);
+        if (kCount) active[c] += static_cast<double>(actives[c][lane]);
+      }
   }
-  return {gain, static_cast<int64_t>(active)};
+  for (int c = 0; c < kCandidates; ++c) out[c] = {gain[c], static_cast<int64_t>(active[c])};
 }
 
 }  // namespace FASTCORE_ISA

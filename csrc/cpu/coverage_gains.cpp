@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -7,6 +8,8 @@
 
 namespace fastcore::cpu {
 namespace FASTCORE_ISA {
+
+constexpr int kTogether = 2;  // candidates
 
 // The largest float that is not above.
 static float rounded_down(double value) {
@@ -20,10 +23,15 @@ void coverage_gains(const CoverageGains& a) {
   for (int64_t i = 0; i < a.sets * a.rows; ++i) coverage[i] = rounded_down(a.coverage[i]);
   const int64_t grain = 1 + (1 << 16) / (a.rows + 1);
   parallel_for(0, a.sets * a.block, grain, [&](int64_t begin, int64_t end) {
-    for (int64_t j = begin; j < end; ++j) {
-      const float* covered = coverage.data() + j / a.block * a.rows;
-      const Estimate found = estimate_gain<false>(a.similarity + j * a.rows, covered, a.rows, 0.0f);
-      a.gains[j] = found.gain * (1.0 + 2.0 * kEstimateError);
+    Estimate found[kTogether];
+    for (int64_t j = begin; j < end;) {
+      const int64_t set = j / a.block;
+      const float *similarity = a.similarity + j * a.rows, *covered = coverage.data() + set * a.rows;
+      const bool several = j + kTogether <= std::min(end, (set + 1) * a.block);
+      const auto estimate = several ? estimate_gains<kTogether, false> : estimate_gains<1, false>;
+      estimate(similarity, covered, a.rows, 0.0f, found);
+      for (int c = 0; c < (several ? kTogether : 1); ++c, ++j)
+        a.gains[j] = found[c].gain * (1.0 + 2.0 * kEstimateError);
     }
   });
 }

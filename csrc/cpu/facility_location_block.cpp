@@ -135,9 +135,9 @@ class Greedy {
 
   void estimate(int64_t j) {
     const double each = exact_input() ? 0.0 : row_error();  // a coverage made of floats is not rounded
-    const auto estimated = exact_input() ? estimate_gain<false> : estimate_gain<true>;
-    const Estimate found =
-        estimated(similarity_ + j * a_.rows, covered_.data(), a_.rows, static_cast<float>(each));
+    const auto estimated = exact_input() ? estimate_gains<1, false> : estimate_gains<1, true>;
+    Estimate found;
+    estimated(similarity_ + j * a_.rows, covered_.data(), a_.rows, static_cast<float>(each), &found);
     record(j, found.gain, static_cast<double>(found.active) * each + kEstimateError * found.gain);
   }
 

@@ -18,18 +18,11 @@ static void sum_chunk(const float* x, const double* weights, int64_t rows, int64
   for (int64_t start = 0; start < width; start += kColumns) {
     const int64_t columns = std::min(kColumns, width - start);
     double* sums = out + start;
-    int64_t i = 0;
-    for (; i + 4 <= rows; i += 4) {
-      const float *a = x + i * width + start, *b = a + width, *c = b + width, *d = c + width;
-      const double wa = weights[i], wb = weights[i + 1], wc = weights[i + 2], wd = weights[i + 3];
+    for (int64_t i = 0; i < rows; ++i) {
+      const float* x_row = x + i * width + start;
+      const double weight = weights[i];
 #pragma omp simd
-      for (int64_t k = 0; k < columns; ++k) sums[k] += (wa * a[k] + wb * b[k]) + (wc * c[k] + wd * d[k]);
-    }
-    for (; i < rows; ++i) {
-      const float* a = x + i * width + start;
-      const double wa = weights[i];
-#pragma omp simd
-      for (int64_t k = 0; k < columns; ++k) sums[k] += wa * a[k];
+      for (int64_t k = 0; k < columns; ++k) sums[k] += weight * x_row[k];
     }
   }
 }

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fastcore import inputs, similarity
+from fastcore.arrays import as_tensor
 from fastcore.budget import Partition
 from fastcore.distributed.classes import Classes
 from fastcore.distributed.communication import Ranks
@@ -197,7 +198,7 @@ def fingerprint(value: Any) -> str:
     if isinstance(value, tuple):
         return " ".join(fingerprint(part) for part in value)
     if isinstance(value, Tensor | np.ndarray | list):
-        array = inputs.as_tensor(value, "preselected").cpu().contiguous()
+        array = as_tensor(value, "preselected").cpu().contiguous()
         code = hashlib.sha256(array.flatten().view(torch.uint8).numpy().tobytes()).hexdigest()[:12]
         return f"an array of shape {tuple(array.shape)} and checksum {code}"
     return str(value)
@@ -213,7 +214,7 @@ def _kind(data: Any) -> str:
         return f"signals {', '.join(held)}"
     if hasattr(data, "error_norms"):
         return "dynamics"
-    table = inputs.as_tensor(data, "data")
+    table = as_tensor(data, "data")
     dtype = str(table.dtype).removeprefix("torch.")
     return f"{dtype} of width {table.shape[1]}" if table.ndim == 2 else f"{dtype} of shape (rows,)"
 

@@ -13,6 +13,7 @@ from fastcore.budget import Partition
 from fastcore.gradients import LastLayerGradients
 from fastcore.greedy.picks import Counter, Tally
 from fastcore.memory import BATCH_BYTES, TILE_BYTES, current, retried, tile_rows
+from fastcore.ops.asymmetry import asymmetry
 from fastcore.ops.choice import TIE
 from fastcore.ops.facility_location_block import inner_products, similarity_of_products
 from fastcore.rows import Rows, StoredRows, Streamed, fits, row_tiles
@@ -190,12 +191,17 @@ class MatrixSets:
     """
 
     def __init__(self, view: DenseSimilarity, batch: Batch) -> None:
+        self._known = view.symmetric
         if batch.whole:
             self.matrix = view.matrix[None]
             return
         inside, rows = batch.rows >= 0, batch.rows.clamp(min=0)
         self.matrix = view.matrix[rows.unsqueeze(2), rows.unsqueeze(1)]
         self.matrix.mul_(inside.unsqueeze(2) & inside.unsqueeze(1))
+
+    def symmetric(self) -> bool:
+        """Whether all matrices are: one pass over them, unless it is known."""
+        return self._known or not bool(asymmetry(self.matrix).any())
 
     def columns(self, positions: Tensor) -> Tensor:
         """Similarity (G, n, P) of all rows with the rows at positions (G, P)."""

@@ -12,7 +12,6 @@ from fastcore.greedy.active_lists import ActiveLists
 from fastcore.greedy.batches import Batch, FeatureSets, MatrixSets, marked, pick
 from fastcore.memory import TILE_BYTES, block_rows, table_fits, tile_rows
 from fastcore.numerics import UNIT, product_error
-from fastcore.ops.asymmetry import asymmetry
 from fastcore.ops.coverage_gains import coverage_gains
 from fastcore.ops.facility_location_block import facility_location_block
 from fastcore.rows import project, weighted_sum
@@ -200,8 +199,8 @@ class MatrixCoverage(Coverage):
 
     def __init__(self, view: DenseSimilarity, batch: Batch) -> None:
         super().__init__(view, batch)
-        given = MatrixSets(view, batch).matrix
-        self.matrix = given.mT.contiguous() if bool(asymmetry(given).any()) else given
+        sets = MatrixSets(view, batch)
+        self.matrix = sets.matrix if sets.symmetric() else sets.matrix.mT.contiguous()
 
     def block(self, at: Tensor) -> Tensor:
         """(G, B, n) float32 similarity of the candidates at positions (G, B) with all rows."""

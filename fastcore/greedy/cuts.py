@@ -16,7 +16,6 @@ from fastcore.greedy.batches import (
     top_block,
 )
 from fastcore.greedy.directions import seen_along_principal
-from fastcore.ops.asymmetry import asymmetry
 from fastcore.ops.graph_cut_block import graph_cut_block
 from fastcore.ops.linear_cut import linear_cut
 from fastcore.rows import project, resident_only, weighted_sum
@@ -210,10 +209,10 @@ class MatrixCut(BlockCut):
 
     def __init__(self, view: DenseSimilarity, batch: Batch, lam: float) -> None:
         super().__init__(lam)
-        matrix = MatrixSets(view, batch).matrix
+        sets = MatrixSets(view, batch)
+        matrix = sets.matrix
         # The function counts s_ij and s_ji of two picks alike.
-        lopsided = bool(asymmetry(matrix).any())
-        self.matrix = (matrix.double() + matrix.mT.double()) / 2 if lopsided else matrix
+        self.matrix = matrix if sets.symmetric() else (matrix.double() + matrix.mT.double()) / 2
         self.gains = matrix.sum(1, dtype=torch.float64) - lam * batch.take(view.diagonal())
 
     def among(self, positions: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fastcore import inputs
+from fastcore.arrays import as_tensor
 from fastcore.gradients import LastLayerGradients
 from fastcore.needs.extraction import EXTRACTION
 from fastcore.needs.source import Source
@@ -26,7 +27,7 @@ def preselected_of(preselected: Any, source: Source, sets: int) -> Any:
         return None
     gradients = isinstance(preselected, LastLayerGradients)
     if not gradients:
-        given = inputs.as_tensor(preselected, "preselected")
+        given = as_tensor(preselected, "preselected")
         if given.ndim != 2:
             return inputs.as_rows(given, source.n, "preselected")
     name, needs = source.method.name, source.method.needs

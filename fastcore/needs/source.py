@@ -15,7 +15,7 @@ from fastcore.budget import Partition
 from fastcore.gradients import LastLayerGradients
 from fastcore.greedy.picks import Picks
 from fastcore.memory import retried
-from fastcore.needs.storage import kept
+from fastcore.needs.storage import kept, kept_matrix
 from fastcore.registry import Context, Method
 from fastcore.signals.bundle import Signals
 from fastcore.signals.dynamics import Dynamics
@@ -59,7 +59,12 @@ class Source:
         if storage is not None:
             self._check_storage(data)
         whole = isinstance(data, Signals | Dynamics)
-        self.held = data if whole else _coerced(method, data, metric, device, storage)
+        self.held: Any = data
+        self._known: dict[
+            str, Any
+        ] = {}  # what is known of `held` since it was checked: see `similarity.view`
+        if not whole:
+            self.held, self._known = _coerced(method, data, metric, device, storage)
         if isinstance(data, Dynamics) and not {"dynamics", "error_norms"} & set(method.needs or ["dynamics"]):
             raise self._missing(method.needs[0])
         own = torch.device("cpu") if isinstance(self.held, Dynamics) else self.held.device
@@ -126,7 +131,7 @@ class Source:
     def meet(self, need: str, gamma: float | None, options: dict[str, Any]) -> Any:
         """The positional argument that stands for a need; options are the method's signal options."""
         if need == "similarity":
-            return similarity.view(self.table(), self.metric or "euclidean", gamma)
+            return similarity.view(self.table(), self.metric or "euclidean", gamma, **self._known)
         if need == "features":
             return self._features(need)
         if need == "probabilities":
@@ -142,11 +147,10 @@ class Source:
     def _features(self, need: str) -> Any:
         if isinstance(self.held, Signals) and self.held.has("embeddings"):
             embeddings = self.held.require("embeddings")
-            return (
-                kept(embeddings, self.device, self._storage)
-                if need == "similarity"
-                else embeddings.to(self.device)
-            )
+            if need != "similarity":
+                return embeddings.to(self.device)
+            features, self._known = kept(embeddings, self.device, self._storage)
+            return features
         if not isinstance(self.held, Tensor) or self.held.ndim != 2:
             raise self._missing(need)
         return self.held
@@ -219,27 +223,30 @@ def _signal(method: Method, data: Any, signal: str | None) -> str | None:
     return "gradients" if prefers_gradients(method, signal, possible) else "embeddings"
 
 
-def _coerced(method: Method, data: Any, metric: str | None, device: Any, storage: str | None) -> Any:
+def _coerced(
+    method: Method, data: Any, metric: str | None, device: Any, storage: str | None
+) -> tuple[Any, dict[str, Any]]:
+    """What is held of the data, and what became known of it while it was checked: see `similarity.view`."""
     if isinstance(data, LastLayerGradients):
-        return data if device is None else data.to(device)
+        return data if device is None else data.to(device), {}
     need = method.needs[0] if method.needs else "similarity"
     if need in ("gradients", "dynamics") or len(method.needs) > 1:
         words = _WORDS[need] if len(method.needs) == 1 else "Signals(embeddings=..., logits=...)"
         raise TypeError(f"{method.name} needs {words}, or model= and dataset=, got {type(data).__name__}")
     if need == "probabilities":
-        return inputs.as_probabilities(data, device)
+        return inputs.as_probabilities(data, device), {}
     if need in NORMS:
-        return inputs.as_values(data, device)
+        return inputs.as_values(data, device), {}
     if metric != "precomputed":
-        if need != "similarity":
-            return inputs.as_features(data, device)
+        if not method.needs or need != "similarity":  # no row is looked at, and no native library needed
+            return inputs.as_features(data, device), {}
         return kept(inputs.as_table(data), device, storage)
-    table = inputs.as_matrix(data, device, method.pairs)
+    table, known = kept_matrix(data, device, method.pairs)
     if table.layout != torch.strided and not method.sparse:
         raise TypeError(
             f"{method.name} needs a dense matrix, got a sparse one: use data.toarray() or to_dense()"
         )
-    return table
+    return table, known
 
 
 def _check_alike(name: str, others: LastLayerGradients, gradients: LastLayerGradients) -> None:

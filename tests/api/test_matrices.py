@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 
 import numpy as np
@@ -129,3 +130,16 @@ def test_bad_matrices_say_what_they_are(method, data, kind, message):
     with pytest.raises(kind) as caught:
         fastcore.select(method, data, 1, metric="precomputed")
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
+@pytest.mark.parametrize(("row", "column"), [(3, 3), (5, 12)])
+@pytest.mark.parametrize("method", ["facility_location", "graph_cut", "log_det"])
+def test_entries_that_are_not_finite_are_named_in_symmetric_matrices(method, row, column, value):
+    matrix = similarity().astype(np.float64)
+    matrix[row, column] = matrix[column, row] = value
+    with pytest.raises(
+        ValueError,
+        match=re.escape(f"data must be finite in float32, got {value} at row {row}, column {column}"),
+    ):
+        fastcore.select(method, matrix, 4, metric="precomputed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -130,6 +131,7 @@ def _cases() -> Iterator[Case]:
     yield case(euclidean_tile, (1, 1, 1), "random", (1, 1, 0), True)
     for i, rows in enumerate((1, 7, 8, 31, 515, 1030)):
         yield from (case(asymmetry, 1 + i % 3, rows, changes) for changes in (0, 1, 20))
+        yield from (case(asymmetry, 1 + i % 3, rows, 1, odd) for odd in (math.inf, -math.inf, math.nan))
     for i, kind in enumerate(KINDS):
         # Sets by their rows: one, none, a node of the tree more or less, three levels of it.
         sizes = ((1,), (40,), (0, 31, 1, 0, 33, 32, 64, 7), (5, 0), (1100, 2))

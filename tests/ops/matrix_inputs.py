@@ -8,11 +8,16 @@ import torch
 from tests.ops.inputs import Arguments, rows_of, tensor
 
 
-def asymmetry(rng: np.random.Generator, sets: int, rows: int, changes: int) -> Arguments:
+def asymmetry(
+    rng: np.random.Generator, sets: int, rows: int, changes: int, infinite: float = 0.0
+) -> Arguments:
+    """Symmetric matrices with `changes`: one more at an entry, or `infinite` more there and at its mirror."""
     matrix = rng.integers(-3, 4, (sets, rows, rows)).astype(float)
     matrix += np.swapaxes(matrix, 1, 2)
     for _ in range(changes):
-        matrix[rng.integers(sets), rng.integers(rows), rng.integers(rows)] += 1
+        g, i, j = rng.integers(sets), rng.integers(rows), rng.integers(rows)
+        matrix[g, i, j] += infinite if infinite else 1
+        matrix[g, j, i] += infinite
     return {"matrix": tensor(matrix, torch.float32)}
 
 
