@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 _KINDS = "a torch tensor, a numpy array, anything with DLPack or __array__, or a list of rows"
+_PROTOCOLS = ("__array__", "__array_interface__")
 
 
 def as_tensor(data: Any, name: str) -> Tensor:
@@ -21,7 +22,7 @@ def as_tensor(data: Any, name: str) -> Tensor:
     elif not isinstance(data, np.ndarray) and hasattr(data, "__dlpack__"):
         tensor = _from_dlpack(data, name)
     elif not isinstance(data, np.ndarray) and hasattr(data, "__cuda_array_interface__"):
-        tensor = torch.as_tensor(data)
+        tensor = _from_cuda(data, name)
     else:
         tensor = _from_numpy(_as_numpy(data, name), name)
     if tensor.is_complex() or tensor.is_quantized:
@@ -43,11 +44,31 @@ def _stacked(rows: Sequence[Any], name: str) -> Tensor:
 def _from_dlpack(data: Any, name: str) -> Tensor:
     try:
         return torch.from_dlpack(data)
-    except (BufferError, RuntimeError, TypeError, ValueError, AttributeError):
-        # Not every exporter takes every dtype or a read-only array; its other protocols may still serve.
+    except Exception as error:
+        # Not every exporter takes every dtype or a read-only array; its other protocols may still serve. A torch
+        # that has no CUDA refuses memory of a GPU by an AssertionError.
         if hasattr(data, "__cuda_array_interface__"):
-            return torch.as_tensor(data)
+            return _from_cuda(data, name)
+        if not any(hasattr(data, each) for each in _PROTOCOLS):
+            raise TypeError(
+                f"{name} is a {type(data).__name__} that torch cannot read: {_line(error)}"
+            ) from error
         return _from_numpy(_as_numpy(data, name), name)
+
+
+def _from_cuda(data: Any, name: str) -> Tensor:
+    try:
+        return torch.as_tensor(data)
+    except Exception as error:
+        reason = "torch sees no GPU, copy it to the host first"
+        if torch.cuda.is_available():
+            reason = _line(error)
+        kind = type(data).__name__
+        raise TypeError(f"{name} is a {kind} on a GPU that torch cannot read: {reason}") from error
+
+
+def _line(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
 
 
 def _as_numpy(data: Any, name: str) -> np.ndarray:
@@ -57,8 +78,7 @@ def _as_numpy(data: Any, name: str) -> np.ndarray:
         return data
     if is_scipy_sparse(data):
         raise TypeError(f"{name} is sparse: sparse input needs metric='precomputed'")
-    protocols = ("__array__", "__array_interface__")
-    if not isinstance(data, list | tuple) and not any(hasattr(data, each) for each in protocols):
+    if not isinstance(data, list | tuple | range) and not any(hasattr(data, each) for each in _PROTOCOLS):
         raise TypeError(f"{name} must be {_KINDS}, got {type(data).__name__}")
     try:
         return np.asarray(data)
@@ -105,5 +125,6 @@ def from_scipy(data: Any) -> Tensor:
     if triplets.dtype.kind not in "biuf":
         raise TypeError(f"data must hold real numbers, got dtype {triplets.dtype}")
     places = torch.from_numpy(np.stack([triplets.row, triplets.col]).astype(np.int64))
-    values = torch.from_numpy(triplets.data.astype(np.float32))
+    with np.errstate(over="ignore"):  # what is no float32 has an error of its own
+        values = torch.from_numpy(triplets.data.astype(np.float32))
     return torch.sparse_coo_tensor(places, values, triplets.shape, check_invariants=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import pickle
 import secrets
 import shutil
 import stat
@@ -108,6 +109,8 @@ def _reading(source: Path) -> Iterator[None]:
     """Lets OSError through and turns all else that a reader raises into one line."""
     with open(source, "rb"):
         pass  # a missing or unreadable file is an OSError, whatever the reader makes of it
+    if source.stat().st_size == 0:
+        raise ValueError(f"cannot read {source}: the file is empty")
     try:
         yield
     except (OSError, MemoryError, _WrongKeyError):
@@ -116,6 +119,8 @@ def _reading(source: Path) -> Iterator[None]:
         raise ValueError(f"cannot read {source}: {error.name} is not installed") from error
     except Exception as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
+        if "pickle" in reason:  # advice to load them all the same
+            reason = "it holds Python objects, which are never loaded"
         raise ValueError(f"cannot read {source}: {reason}") from error
 
 
@@ -133,8 +138,9 @@ def _pick(path: Path, key: str | None, names: list[str], what: str = "array") ->
 
 
 def _read_npy(path: Path, key: str | None) -> Any:
-    if path.stat().st_size == 0:
-        raise ValueError("the file is empty")
+    with open(path, "rb") as file:
+        if file.read(6) != b"\x93NUMPY":  # numpy would advise to load it as a pickle
+            raise ValueError("it is no .npy file")
     return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
@@ -146,10 +152,13 @@ def _read_npz(path: Path, key: str | None) -> Any:
 def _read_torch(path: Path, key: str | None) -> Any:
     import torch
 
-    held = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        held = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:  # torch's own message says how to run what is in the file
+        raise ValueError("it holds more than tensors, and nothing else is ever loaded") from None
     if isinstance(held, dict):
-        tensors = [str(name) for name, value in held.items() if isinstance(value, torch.Tensor)]
-        return held[_pick(path, key, tensors)]
+        tensors = {str(name): value for name, value in held.items() if isinstance(value, torch.Tensor)}
+        return tensors[_pick(path, key, list(tensors))]
     if not isinstance(held, torch.Tensor):
         raise ValueError(f"it holds a {type(held).__name__}, not a tensor")
     return held

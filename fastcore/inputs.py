@@ -141,10 +141,12 @@ def as_values(data: Any, device: Any = None, name: str = "data") -> Tensor:
 def as_labels(labels: Any, n: int) -> tuple[Tensor, np.ndarray]:
     """Class codes (n,) int64 on the CPU, numbered by ascending label, and the (C,) labels they stand for.
 
-    Labels may be integers, booleans, strings, or floats that hold whole numbers.
+    Labels may be integers, booleans, strings, or floats that hold whole numbers, in an array of any kind.
     """
-    if isinstance(labels, Tensor):
-        labels = labels.detach().cpu()
+    if isinstance(labels, Tensor) or _is_beyond_numpy(labels):
+        labels = as_tensor(labels, "labels").cpu()
+        if labels.layout != torch.strided:
+            raise TypeError("labels must be one label a row, got a sparse tensor")
         labels = labels.double() if labels.is_floating_point() else labels
     elif isinstance(labels, str | bytes) or not (
         isinstance(labels, Sequence) or hasattr(labels, "__array__")
@@ -154,6 +156,13 @@ def as_labels(labels: Any, n: int) -> tuple[Tensor, np.ndarray]:
         )
     try:
         values = np.asarray(labels)
+        if (
+            values.dtype.kind in "US"
+            and isinstance(labels, list | tuple)
+            and not all(isinstance(each, str | bytes) for each in labels)
+        ):
+            # Numpy makes strings of everything in a list that has one, 'nan' of what is missing.
+            values = np.asarray(labels, dtype=object)
     except ValueError:
         raise ValueError("labels must be one label a row, got rows of different lengths") from None
     if values.ndim != 1 or len(values) != n:
@@ -203,15 +212,24 @@ def as_device(device: Any) -> torch.device | None:
         raise ValueError(
             f"device must name a torch device such as 'cpu' or 'cuda:0', got {device!r}"
         ) from error
-    if where.type not in ("cpu", "cuda"):
+    if where.type == "cpu":
+        return torch.device("cpu")  # there is one, whatever its number
+    if where.type != "cuda":
         raise ValueError(f"device must be 'cpu' or 'cuda', got {device!r}")
-    if where.type == "cuda" and (where.index or 0) >= torch.cuda.device_count():
+    if (where.index or 0) >= torch.cuda.device_count():
         raise ValueError(
             f"device {device!r} is not there: torch sees {torch.cuda.device_count()} CUDA devices"
         )
-    if where.type == "cuda" and where.index is None:
+    if where.index is None:
         return torch.device("cuda", torch.cuda.current_device())
     return where
+
+
+def _is_beyond_numpy(array: Any) -> bool:
+    """Whether numpy cannot read this array and torch can: one of a GPU, or one that has DLPack alone."""
+    return hasattr(array, "__cuda_array_interface__") or (
+        hasattr(array, "__dlpack__") and not hasattr(array, "__array__")
+    )
 
 
 def _is_missing(value: Any) -> bool:

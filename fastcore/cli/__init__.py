@@ -1,13 +1,14 @@
 """The command line: ``fastcore select``, ``methods``, ``train``, ``experiment``, ``report``, ``doctor``, ``demo``.
 
 Exit status: 0 done, 1 a failure while running, 2 wrong usage or input, 130 interrupted. An error is one
-line on standard error.
+line on standard error, and so is a warning.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -49,6 +50,7 @@ def _options(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line on ``arguments`` (by default those of the process); returns the exit status."""
+    plain, warnings.formatwarning = warnings.formatwarning, _as_line
     try:
         status = typer.main.get_command(app).main(
             args=None if arguments is None else list(arguments), prog_name="fastcore", standalone_mode=False
@@ -71,6 +73,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Wrong usage, as the library that parses the command line reports it, knows its own message.
         usage = getattr(error, "format_message", None)
         return _fail(usage(), 2) if usage else _fail(str(error) or type(error).__name__, 1)
+    finally:
+        warnings.formatwarning = plain
+
+
+def _as_line(message: Warning | str, *_: object, **__: object) -> str:
+    """A warning as a user of the command needs it: without the line of the source that it came from."""
+    return f"fastcore: {' '.join(str(message).removeprefix('fastcore: ').split())}\n"
 
 
 def _fail(reason: object, status: int) -> int:

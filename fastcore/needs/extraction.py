@@ -74,7 +74,13 @@ def _run_norms(
         names = ("logits", "labels") if need == "error_norms" else ("gradients",)
         signals = compute(model, dataset, names, **settings)
         return Source(method, signals, None, None, None).meet(need, None, options), signals.labels
-    few = {name: settings[name] for name in ("device", "keys", "progress", "batch_size")}
+    for name in ("layer", "amp"):
+        if settings[name] is not None:
+            raise ValueError(
+                f"{name} says how outputs of the model are collected, and {method.name} takes gradients of it "
+                f"as it is: got {name}={settings[name]!r}"
+            )
+    few = {name: settings[name] for name in ("device", "keys", "progress", "batch_size", "workers")}
     return measure(model, dataset, **options, **few), None
 
 

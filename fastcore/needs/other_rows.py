@@ -112,5 +112,5 @@ def _groups(own: Any, n: int, classes: np.ndarray) -> Tensor:
     codes, mine = inputs.as_labels(own, n)
     unknown = ~np.isin(mine, classes)
     if unknown.any():
-        raise ValueError(f"validation labels must be classes of the data, got {mine[unknown][0]!r}")
+        raise ValueError(f"validation labels must be classes of the data, got {mine[unknown].tolist()[0]!r}")
     return torch.from_numpy(np.searchsorted(classes, mine))[codes]

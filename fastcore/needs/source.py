@@ -120,6 +120,8 @@ class Source:
         """The picks of the method; `measured` are its signal options."""
         if not self._given:  # else a selection that ran out of memory is repeated
             self._given = [retried(partial(self.meet, need, gamma, measured)) for need in self.method.needs]
+            if context.validation is not None:
+                _check_alike("validation", context.validation.gradients, self._given[0])
         picks: Picks = self.method.function(*self._given, partition, context=context, **options)
         return picks
 
@@ -249,6 +251,15 @@ def _coerced(
             f"{method.name} needs a dense matrix, got a sparse one: use data.toarray() or to_dense()"
         )
     return table, known
+
+
+def _check_alike(name: str, others: LastLayerGradients, gradients: LastLayerGradients) -> None:
+    """Raises ValueError unless the gradients are of one last layer."""
+    if (others.classes, others.width) != (gradients.classes, gradients.width):
+        raise ValueError(
+            f"{name} gradients must be of {gradients.classes} classes and width {gradients.width} like data, got "
+            f"{others.classes} and {others.width}"
+        )
 
 
 def _lacking(signals: Signals, need: str) -> list[str]:

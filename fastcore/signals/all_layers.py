@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
+from torch.func import functional_call, grad_and_value, vmap
 from torch.nn import functional
 
 from fastcore.memory import spare_bytes
@@ -25,6 +25,7 @@ def gradient_norms(
     dataset: Any,
     *,
     batch_size: int = 256,
+    workers: int = 0,
     device: torch.device | str | None = None,
     keys: Sequence[Any] | None = None,
     progress: bool | None = None,
@@ -41,6 +42,7 @@ def gradient_norms(
         model: gives logits (b, C); see ``compute``.
         dataset: rows with labels; see ``fastcore.signals.items``.
         batch_size: rows read at once, and the most that are computed at once.
+        workers: processes that load items.
         device: where the model runs; None means where it is. On another device a copy of it runs.
         keys: names of input and label in items that are dicts.
         progress: True, False, or None for a bar when it takes long.
@@ -50,7 +52,7 @@ def gradient_norms(
 
     Raises:
         ValueError, TypeError: for a data set without labels or order, labels outside 0 .. C - 1, a model without
-            parameters that require gradients, and a gradient that is not finite (naming the row).
+            parameters that require gradients, and a loss or a gradient that is not finite (naming the row).
 
     Paul, Ganguli and Dziugaite, "Deep learning on a data diet", 2021.
     """
@@ -58,7 +60,8 @@ def gradient_norms(
     n = items.count(dataset)
     model, place, dtype = networks.placed(model, device)
     norms = torch.empty(n, dtype=torch.float64, device="cpu")
-    batches = items.batches(dataset, batch_size=batch_size, keys=keys, device=place, dtype=dtype)
+    read: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "keys": keys}
+    batches = items.batches(dataset, **read, device=place, dtype=dtype)
     with full_precision(), networks.evaluating(model), Progress(n, "gradients", progress, unit="row") as bar:
         measure = _Measure(model, place)
         classes: int | None = None
@@ -131,7 +134,8 @@ class _Measure:
             return functional_call(self._loss, {**parameters, **fixed}, (row, label))
 
         def squared_norm(row: Any, label: Tensor) -> Tensor:
-            return _squared(grad(loss)(trained, row, label).values())
+            parts, value = grad_and_value(loss)(trained, row, label)
+            return _squared(parts.values(), value)
 
         result: Tensor = vmap(squared_norm, chunk_size=self._chunk)(inputs, labels)
         return result
@@ -142,11 +146,11 @@ class _Measure:
             with torch.enable_grad():
                 loss = self._loss(tensors.sliced(inputs, i), label)
                 parts = torch.autograd.grad(loss, list(self._trained.values()), allow_unused=True)
-            found.append(_squared(part for part in parts if part is not None))
+            found.append(_squared((part for part in parts if part is not None), loss.detach()))
         return torch.stack(found)
 
 
-def _squared(parts: Any) -> Tensor:
-    """Sum of the squares of all entries, in float64."""
+def _squared(parts: Any, loss: Tensor) -> Tensor:
+    """Sum of the squares of all entries, in float64; NaN where the loss is, which its gradient need not show."""
     norms = [torch.linalg.vector_norm(part.flatten(), dtype=torch.float64) for part in parts]
-    return torch.stack(norms).square().sum()
+    return torch.where(loss.isfinite(), torch.stack(norms).square().sum(), torch.nan)

@@ -48,6 +48,7 @@ def boundary_distances(
     overshoot: float = 0.02,
     iterations: int = 50,
     batch_size: int = 128,
+    workers: int = 0,
     device: torch.device | str | None = None,
     keys: Sequence[Any] | None = None,
     progress: bool | None = None,
@@ -75,6 +76,7 @@ def boundary_distances(
         overshoot: fraction by which the sum of the steps is lengthened so that it lands across the boundary.
         iterations: steps at most. A row that has not crossed by then gets the length so far.
         batch_size: rows in work at once.
+        workers: processes that load items.
         device: where to run; None for where the model is. Elsewhere a copy of the model runs.
         keys: names of input and label in items that are dicts.
         progress: True, False, or None for a bar when it takes long.
@@ -94,7 +96,8 @@ def boundary_distances(
     search = _Search(model, candidates, overshoot, iterations)
     batch_size = checks.whole("batch_size", batch_size, 1)
     distances = torch.empty(items.count(dataset), dtype=torch.float64, device="cpu")
-    read = items.batches(dataset, batch_size=batch_size, keys=keys, device=where, dtype=dtype)
+    how: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "keys": keys}
+    read = items.batches(dataset, **how, device=where, dtype=dtype)
     batches = ((batch.start, batch.inputs) for batch in read)
     with evaluating(model), Progress(len(distances), "deepfool", progress) as bar:
         for left in search.run(batches, batch_size):

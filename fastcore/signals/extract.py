@@ -50,7 +50,8 @@ def compute(
     Args:
         model: gives logits (b, C): a tensor, a tuple that begins with it, or an object or dict with ``logits``.
         dataset: a torch Dataset or DataLoader, a tensor or array of inputs, a tuple (inputs, labels), or anything
-            with ``len`` and ``[row]``; see ``fastcore.signals.items``. Random augmentation must be off.
+            with ``len`` and ``[row]``; see ``fastcore.signals.items``. Random augmentation should be off: where
+            rows are read by number, a few are read twice, and inputs that differ give a warning.
         quantities: of "embeddings", "logits", "labels" and "losses" (cross-entropy of each row); "probabilities"
             and "gradients" stand for what they are made of.
         layer: name or module whose input is the embedding. None finds the linear layer that makes the logits;
@@ -58,22 +59,23 @@ def compute(
         batch_size: rows at once; a DataLoader brings its own.
         workers: processes that load items.
         device: where the model runs; None means where it is. On another device a copy of it runs.
-        amp: None, or a dtype such as ``torch.bfloat16`` for mixed precision.
+        amp: None, or ``torch.bfloat16`` or ``torch.float16`` for mixed precision.
         keys: names of input and label in items that are dicts, such as ("image", "label").
         path: a folder, or a file that ends in .safetensors, that the result is written to and memory-mapped from.
             The same call after an interruption goes on where it stopped, and after the end just reads the files.
         progress: True, False, or None for a bar when it takes long.
 
     Raises:
-        ValueError, TypeError: for a model without such a layer, a data set that shuffles or that has no labels
-            where they are needed, labels outside 0 .. C - 1, outputs that are not finite (naming the row), and a
-            path that holds signals of another model, data set or layer.
+        ValueError, TypeError: for a model without such a layer, a data set that shuffles or
+            has no labels where they are needed, labels outside 0 .. C - 1, outputs that are not finite (naming the
+            row), and a path that holds signals of another model, data set or layer.
     """
     asked = _as_quantities(quantities)
+    if not isinstance(path, str | os.PathLike | None):
+        raise TypeError(f"path must be None, a folder or a .safetensors file, got {path!r}")
     model = networks.unwrapped(model)
     named = None if layer is None else networks.name_of(model, networks.named_layer(model, layer))
-    if amp is not None and not (isinstance(amp, torch.dtype) and amp.is_floating_point):
-        raise TypeError(f"amp must be None or a floating torch.dtype, got {amp!r}")
+    checks.choice("amp", amp, (None, torch.float16, torch.bfloat16))
     n = items.count(dataset)
     model, place, dtype = networks.placed(model, device)
     settings: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "keys": keys}
@@ -104,8 +106,11 @@ def compute(
             }
             done = store.finished(Path(path), asked, origin)
             if done is not None:
+                store.check_rows(Path(path), done, values)
                 return Signals(**done)
             sink = store.Store(Path(path), layout, origin)
+            if sink.done:
+                sink.check_rows(values)
         with Progress(n, "signals", progress, unit="row") as bar:
             if sink.done == 0:
                 sink.write(batch.rows, values)

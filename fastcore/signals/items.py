@@ -9,9 +9,10 @@ set), a ``DataLoader``, a tensor or array of inputs, or a tuple ``(inputs, label
   (``input_ids``) all entries but the label are the input. Items that are tuples take ``keys=(0, 2)``.
 - Inputs are passed as they are (bytes stay bytes: scaling is the transform's work); only float64 becomes
   ``dtype`` where that is given. Python numbers and lists of numbers become tensors.
-- Rows keep the order of the data set. A ``DataLoader`` must be sequential and keep its last batch. An
-  ``IterableDataset`` is read by one process in the order it yields; it needs a ``__len__``, and stays right
-  only if it yields the same order each time.
+- Rows keep the order of the data set. The first few are read twice: labels that differ raise, since the data set
+  shuffles, and inputs that differ give a warning of random augmentation.
+- A ``DataLoader`` must be sequential and keep its last batch. An ``IterableDataset`` is read by one process in the
+  order it yields; it needs a ``__len__``, and stays right only if it yields the same order each time.
 """
 
 from __future__ import annotations
@@ -34,7 +35,17 @@ from torch.utils.data import (
 )
 
 from fastcore import checks
-from fastcore.signals.tensors import as_labels, is_array, is_numbers, leaves, moved, size_of, sliced, stacked
+from fastcore.signals.repeats import check_repeats
+from fastcore.signals.tensors import (
+    as_labels,
+    is_array,
+    is_numbers,
+    leaves,
+    moved,
+    size_of,
+    sliced,
+    stacked,
+)
 
 INPUT_KEYS = ("x", "image", "img", "images", "pixel_values", "inputs", "input", "features")
 LABEL_KEYS = ("y", "label", "labels", "target", "targets")
@@ -97,7 +108,7 @@ def batches(
 
     Raises:
         ValueError, TypeError: for a data set without order, items that are not understood or do not stack,
-            and labels that are not one class number a row.
+            labels that are not one class number a row, and labels that differ when they are read again.
     """
     n = count(dataset)
     dataset, keys = opened(dataset), as_keys(keys)
@@ -105,6 +116,9 @@ def batches(
     workers = checks.whole("workers", workers, 0)
     row = start
     for inputs, labels in _pairs(dataset, batch_size, workers, keys, start, n):
+        reader = _rows_of(dataset, keys) if row == start else None
+        if reader is not None:
+            check_repeats(reader.__getitems__, row, inputs, labels, stacklevel=3)
         here = Batch(row, moved(inputs, row, device, dtype), as_labels(labels, size_of(inputs), row, device))
         row += here.size
         if row > n:
@@ -237,22 +251,19 @@ def _pairs(
             rows = slice(row, row + batch_size)
             yield sliced(inputs, rows), None if labels is None else labels[rows]
         return
-    collate = None
-    if isinstance(dataset, DataLoader):
-        if type(dataset) is not DataLoader or isinstance(dataset.dataset, IterableDataset):
+    reader = _rows_of(dataset, keys)
+    if reader is None:
+        if isinstance(dataset, DataLoader):
             yield from _skipped((split(batch, keys) for batch in dataset), start)
-            return
+        else:
+            yield from _skipped(_grouped(iter(dataset), batch_size, keys), start)
+        return
+    if isinstance(dataset, DataLoader):
         sampler: Any = dataset.batch_sampler
         batch_size, workers = sampler.batch_size, dataset.num_workers
-        # The usual collation chokes on parts that are neither input nor label, such as file names.
-        collate = None if dataset.collate_fn is default_collate else dataset.collate_fn
-        dataset = dataset.dataset
-    if isinstance(dataset, IterableDataset):
-        yield from _skipped(_grouped(iter(dataset), batch_size, keys), start)
-        return
     # A generator of its own: the loader would draw its seed from the user's random numbers.
     yield from DataLoader(
-        _Rows(dataset, keys, collate),
+        reader,
         batch_size=batch_size,
         sampler=range(start, n),
         num_workers=workers,
@@ -273,6 +284,18 @@ class _Rows(Dataset[Any]):
         if self.collate is not None:
             return split(self.collate(items), self.keys, rows[0])
         return _stacked_items(items, self.keys, rows[0])
+
+
+def _rows_of(dataset: Any, keys: tuple[Any, Any] | None) -> _Rows | None:
+    """What reads rows by their numbers; None for columns, and for what only yields its rows one after another."""
+    collate = None
+    if type(dataset) is DataLoader:
+        # The usual collation chokes on parts that are neither input nor label, such as file names.
+        collate = None if dataset.collate_fn is default_collate else dataset.collate_fn
+        dataset = dataset.dataset
+    if is_columns(dataset) or isinstance(dataset, DataLoader | IterableDataset):
+        return None
+    return _Rows(dataset, keys, collate)
 
 
 def _unchanged(batch: Any) -> Any:

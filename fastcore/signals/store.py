@@ -92,6 +92,11 @@ class Store(Memory):
         if time.monotonic() - self._saved > FLUSH_SECONDS:
             self._save()
 
+    def check_rows(self, values: dict[str, Tensor]) -> None:
+        """Raises ValueError unless the rows that are done are those of this data set; values are of its first."""
+        held = {name: torch.from_numpy(array)[: self.done] for name, array in self._arrays.items()}
+        check_rows(self._partial, held, values)
+
     def finish(self) -> dict[str, Tensor]:
         """The arrays, memory-mapped from their final files. Changes of them are not written back."""
         self._save()
@@ -139,6 +144,27 @@ class Store(Memory):
 def load(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """The arrays of a finished store, memory-mapped. Raises OSError or ValueError when they are not there."""
     path = Path(path)
+    try:
+        return _mapped(path)
+    except (KeyError, TypeError, ValueError) as error:  # a file that was cut off, a header with other entries
+        raise ValueError(f"{path} is damaged, delete it to compute it anew: {error}") from error
+
+
+def check_rows(path: Path, held: dict[str, Tensor], values: dict[str, Tensor]) -> None:
+    """Raises ValueError unless the first rows at ``path`` are what the model says of the first rows now."""
+    for name, value in values.items():
+        size = min(len(value), len(held[name]))
+        one, two = held[name][:size].double(), value[:size].cpu().double()
+        # Another device or batch size rounds otherwise.
+        slack = 0.0 if name == "labels" else 1e-2 * float(one.abs().max())
+        if one.shape != two.shape or not torch.allclose(one, two, rtol=0.0, atol=slack):
+            raise ValueError(
+                f"{path} holds signals of another data set, with other {name}: choose another path, or delete it "
+                "to compute them anew"
+            )
+
+
+def _mapped(path: Path) -> dict[str, Tensor]:
     if not _is_file(path):
         held = _read_manifest(path / _MANIFEST)
         if held is None:

@@ -68,6 +68,14 @@ def test_labels_of_pandas_and_booleans():
             TypeError,
             "labels must be of one kind, got a mix of int, str",
         ),
+        (
+            ["a", "b", float("nan"), *"abcabcabcabca"],
+            ValueError,
+            "labels must not be missing, got nan at row 2",
+        ),
+        (["a", 1] * (len(X) // 2), TypeError, "labels must be of one kind, got a mix of int, str"),
+        (torch.zeros(len(X)).to_sparse(), TypeError, "labels must be one label a row, got a sparse tensor"),
+        (torch.zeros(len(X), device="meta"), TypeError, "labels must hold values, got a tensor on the meta"),
         (Y.astype(complex), TypeError, "labels must be integers, strings or booleans, got dtype complex128"),
         ("a" * len(X), TypeError, "labels must be an array or a list with one label a row, got str"),
         (7, TypeError, "labels must be an array or a list with one label a row, got int"),
@@ -136,6 +144,12 @@ def test_preselected_features_need_features():
         ValueError, match="preselected must be row numbers when metric='precomputed', got a 2-D array"
     ):
         fastcore.select("graph_cut", np.eye(16), 3, metric="precomputed", preselected=X)
+
+
+@pytest.mark.parametrize("rows", [range(2, 9), (2, 3, 4, 5, 6, 7, 8), np.arange(2, 9, dtype=np.uint8)])
+def test_any_row_numbers(rows):
+    plain = fastcore.select("k_center", X, 6, preselected=[2, 3, 4, 5, 6, 7, 8])
+    assert fastcore.select("k_center", X, 6, preselected=rows).indices.tolist() == plain.indices.tolist()
 
 
 @pytest.mark.parametrize("nothing", [None, [], np.array([], int), torch.zeros(0, 5)])

@@ -70,6 +70,14 @@ def test_sparse_matrices_give_the_picks_of_the_dense_one(kind):
     assert sparse.weights.tolist() == dense.weights.tolist()
 
 
+@pytest.mark.filterwarnings("error")
+def test_sparse_values_beyond_float32_are_named_and_nothing_else_is_said():
+    sparse = pytest.importorskip("scipy.sparse")
+    matrix = sparse.csr_array(np.array([[1.0, 0.0], [1e300, 1.0]]))
+    with pytest.raises(ValueError, match="data must be finite, got inf at row 1, column 0"):
+        fastcore.select("graph_cut", matrix, 1, metric="precomputed")
+
+
 def test_a_method_without_sparse_support_says_so():
     with pytest.raises(TypeError, match="k_center needs a dense matrix, got a sparse one"):
         fastcore.select("k_center", torch.eye(4).to_sparse(), 2, metric="precomputed")

@@ -35,6 +35,16 @@ def outputs(model, x=X):
         return h, model[-1](h)
 
 
+class Restless(torch.utils.data.Dataset):
+    """Rows in another order at every reading."""
+
+    def __len__(self):
+        return N
+
+    def __getitem__(self, row):
+        return DATA[int(torch.randint(N, ()))]
+
+
 MODEL = network().train()
 H, Z = outputs(network())
 P = Z.double().softmax(1)
@@ -116,6 +126,30 @@ def test_a_data_set_without_labels_is_one_ground_set_of_embeddings():
         fastcore.select("gradmatch", model=MODEL, dataset=X, k=10)
 
 
+class Unlinear(nn.Module):
+    """Logits of no linear layer, which have no embeddings; counts the rows that run through it."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.rows = nn.Conv1d(1, CLASSES, 6), 0
+
+    def forward(self, x):
+        self.rows += len(x)
+        return self.conv(x[:, None])[:, :, 0]
+
+
+@pytest.mark.parametrize(
+    ("method", "passes"),
+    [("uniform", 0), *((name, 1) for name in ("contextual_diversity", "el2n", "entropy", "margin"))],
+)
+def test_no_more_is_computed_than_the_method_needs(method, passes):
+    model = Unlinear()
+    fastcore.select(method, model=model, dataset=DATA, k=9, batch_size=40)
+    assert model.rows == passes * N
+    with pytest.raises(ValueError, match="Unlinear has no linear layer whose output is the logits"):
+        fastcore.select("k_center", model=model, dataset=DATA, k=9)
+
+
 def test_runs_are_averaged():
     models = [network(seed) for seed in range(3)]
     norms = []
@@ -150,6 +184,20 @@ def test_deepfool_of_a_linear_network_is_the_distance_to_the_nearest_hyperplane(
     found = fastcore.select("deepfool", model=model, dataset=DATA, k=9, balance=False)
     np.testing.assert_allclose(found.scores, expected, rtol=0.03)
     assert found.scores[found.indices].tolist() == sorted(found.scores)[:9]
+
+
+@pytest.mark.parametrize(("method", "options"), [("grand", {"layers": "all"}), ("deepfool", {})])
+def test_workers_load_the_rows_of_every_measure(method, options, monkeypatch):
+    asked, plain = [], torch.utils.data.DataLoader.__init__
+
+    def loader(self, *arguments, **settings):
+        asked.append(settings["num_workers"])
+        plain(self, *arguments, **settings)
+
+    monkeypatch.setattr("fastcore.signals.items.DataLoader.__init__", loader)
+    found = fastcore.select(method, model=MODEL, dataset=[*DATA], k=9, workers=1, labels=Y, **options)
+    plainly = fastcore.select(method, model=MODEL, dataset=DATA, k=9, **options)
+    assert asked == [1] and found.indices.tolist() == plainly.indices.tolist()
 
 
 def test_a_record_of_training_feeds_forgetting_and_el2n():
@@ -191,6 +239,39 @@ def test_a_record_of_training_feeds_forgetting_and_el2n():
         ("k_center", {"model": [], "dataset": DATA}, "model must be a torch.nn.Module"),
         ("k_center", {"data": X, "signal": "gradients"}, "signal='gradients'"),
         ("k_center", {"data": X, "validation": GRADIENTS}, "k_center takes no validation rows"),
+        (
+            "deepfool",
+            {"model": MODEL, "dataset": DATA, "amp": torch.bfloat16},
+            "amp says how outputs of the model are collected.*got amp=torch.bfloat16",
+        ),
+        (
+            "grand",
+            {"model": MODEL, "dataset": DATA, "layers": "all", "layer": "0"},
+            "layer says how outputs of the model are collected.*got layer='0'",
+        ),
+        *(
+            (name, {"data": GRADIENTS, "validation": fastcore.LastLayerGradients(delta, h)}, message)
+            for name in ("glister", "gradmatch")
+            for delta, h, message in (
+                (
+                    DELTA[:, :3],
+                    H,
+                    f"validation gradients must be of {CLASSES} classes.*got 3 and {H.shape[1]}",
+                ),
+                (
+                    DELTA,
+                    H[:, :2],
+                    f"of {CLASSES} classes and width {H.shape[1]} like data, got {CLASSES} and 2",
+                ),
+            )
+        ),
+        ("entropy", {"model": MODEL, "dataset": Restless()}, "dataset must keep its rows in place"),
+        ("deepfool", {"model": MODEL, "dataset": Restless()}, "dataset must keep its rows in place"),
+        (
+            "grand",
+            {"model": MODEL, "dataset": Restless(), "layers": "all"},
+            "dataset must keep its rows in place",
+        ),
         ("glister", {"data": GRADIENTS, "validation": X}, "validation must be LastLayerGradients"),
         (
             "glister",
@@ -200,7 +281,7 @@ def test_a_record_of_training_feeds_forgetting_and_el2n():
         (
             "glister",
             {"data": GRADIENTS, "labels": Y, "validation": (GRADIENTS, Y + 7)},
-            "validation labels must be classes of the data",
+            "validation labels must be classes of the data, got 7",
         ),
         ("entropy", {"data": P, "weights": "cluster"}, "entropy compares no rows"),
         ("entropy", {"data": P, "metric": "cosine"}, "entropy compares no rows"),

@@ -41,6 +41,43 @@ def test_every_method_says_what_it_is(name):
     assert "context" not in method.options
 
 
+# What a user gets who names no option: the settings of the papers, not those of published code.
+SUBMODULAR = {"optimizer": "lazy", "epsilon": None, "beta": None}
+SCORE = {"keep": "hard", "ties": "random"}
+DEFAULTS = {
+    "cal": {"neighbours": 10, **SCORE},
+    "contextual_diversity": {"start": "random", "stop_at": None},
+    "craig": {"metric": "euclidean", "stop_at": None},
+    "deepfool": {"candidates": 10, "overshoot": 0.02, "iterations": 50, **SCORE},
+    "el2n": {"epoch": None, **SCORE},
+    "entropy": SCORE,
+    "facility_location": {"metric": "cosine", "stop_at": None, **SUBMODULAR},
+    "forgetting": SCORE,
+    "glister": {"eta": 0.1, "refresh": 1, "split": None},
+    "gradmatch": {"lam": 1e-3, "stop_at": None},
+    "grand": {"layers": "last", **SCORE},
+    "graph_cut": {"metric": "cosine", "lam": 1.0, **SUBMODULAR},
+    "herding": {"metric": "euclidean"},
+    "k_center": {"metric": "euclidean", "start": "random", "stop_at": None},
+    "least_confidence": SCORE,
+    "log_det": {"metric": "cosine", "ridge": None, **SUBMODULAR},
+    "margin": SCORE,
+    "uniform": {"metric": "euclidean"},
+}
+WEIGHTED = {"craig": "cluster", "gradmatch": "own"}
+BY_GRADIENTS = {"craig", "facility_location", "graph_cut", "log_det"}
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_defaults_are_those_of_the_definitions(name):
+    method = fastcore.get_method(name)
+    metric = {"metric": method.metrics[0]} if method.metrics else {}
+    assert {**metric, **method.options, **method.signal_options} == DEFAULTS[name]
+    assert method.weights == WEIGHTED.get(name, "none")
+    assert method.signal == ("gradients" if name in BY_GRADIENTS else "embeddings")
+    assert method.hard == {"score": "low" if name == "deepfool" else "high"}.get(method.order)
+
+
 def test_a_new_method_is_one_file_and_nothing_else(scratch, tmp_path, monkeypatch):
     (tmp_path / "first_rows.py").write_text(
         textwrap.dedent('''

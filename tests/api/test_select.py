@@ -134,6 +134,26 @@ def test_other_optimizers_come_near(method, options):
         assert near.gains.sum() >= 0.6 * exact.gains.sum()
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "default", "other"),
+    [
+        ("stochastic", {"epsilon": 0.01}, {"epsilon": 0.9}),
+        ("lazier_than_lazy", {"epsilon": 0.01}, {"epsilon": 0.9}),
+        ("approximate_lazy", {"beta": 0.9}, {"beta": 0.2}),
+    ],
+)
+def test_optimizers_look_at_enough_unless_told_otherwise(optimizer, default, other):
+    # With epsilon = 0.9, the default elsewhere, a sample is one row, and the choice random.
+    data = np.random.default_rng(2).normal(size=(300, 5))
+
+    def value(**options):
+        made = fastcore.select("facility_location", data, 40, optimizer=optimizer, seed=3, **options)
+        return made.indices.tolist(), made.gains.sum()
+
+    assert value() == value(**default)
+    assert value()[0] != value(**other)[0] and value()[1] > value(**other)[1]
+
+
 def test_the_seed_decides_and_nothing_else():
     torch.manual_seed(1)
     one = fastcore.select("uniform", X, 10, seed=1).indices

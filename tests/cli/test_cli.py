@@ -92,6 +92,7 @@ FILES = {
     "pth": lambda: [save_torch(T, "x.pth")],
     "pt dict": lambda: [save_torch({"h": T, "y": torch.zeros(3), "epoch": 3}), "--key", "h"],
     "pt dict of one": lambda: [save_torch({"h": T.requires_grad_(False), "epoch": 3})],
+    "pt dict of numbers": lambda: [save_torch({0: T, 1: T[:3].clone()}), "--key", "0"],
     "safetensors": lambda: [save_safetensors(h=T)],
     "safetensors of two": lambda: [save_safetensors(h=T, b=T[:3].clone()), "--key", "h"],
     "parquet": lambda: [save_parquet(h=X)],

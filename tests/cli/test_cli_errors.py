@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import torch
 
 from fastcore.cli import main
 
+ROOT = Path(__file__).resolve().parents[2]
 X = np.random.default_rng(1).normal(size=(30, 4)).astype(np.float32)
 
 
@@ -41,6 +44,11 @@ def trap_npy():
     return "trap.npy"
 
 
+def trap_npz():
+    np.savez("trap.npz", x=np.array([Trap()], dtype=object))
+    return "trap.npz"
+
+
 def trap_pt():
     torch.save({"x": Trap()}, "trap.pt")
     return "trap.pt"
@@ -55,6 +63,7 @@ def trap_raw(name):
     "make",
     [
         trap_npy,
+        trap_npz,
         trap_pt,
         *(lambda e=e: trap_raw(f"trap.{e}") for e in ("npy", "npz", "pt", "safetensors", "parquet")),
     ],
@@ -67,6 +76,8 @@ def test_no_pickle_is_ever_loaded(folder, capsys, make):
     assert not os.path.exists("sprung")
     assert status == 2 and out == ""
     assert err.startswith(f"fastcore: cannot read {path}: ") and err.count("\n") == 1
+    # What numpy and torch say in their place is how to load it all the same.
+    assert "trust" not in err and "weights_only" not in err and "allow_pickle" not in err
 
 
 @pytest.mark.parametrize(
@@ -84,6 +95,7 @@ def test_no_pickle_is_ever_loaded(folder, capsys, make):
         (["select", "uniform", ".", "-k", "3"], 2, "cannot read .: the ending must be one of .npy, .npz"),
         (["select", "uniform", "x.txt", "-k", "3"], 2, "cannot read x.txt: the ending must be one of"),
         (["select", "uniform", "empty.npy", "-k", "3"], 2, "cannot read empty.npy: the file is empty"),
+        (["select", "uniform", "empty.pt", "-k", "3"], 2, "cannot read empty.pt: the file is empty"),
         (["select", "uniform", "short.npy", "-k", "3"], 2, "cannot read short.npy: "),
         (["select", "uniform", "two.npz", "-k", "3"], 2, "two.npz holds 2 arrays: name one; there are a, b"),
         (
@@ -128,6 +140,7 @@ def test_no_pickle_is_ever_loaded(folder, capsys, make):
 )
 def test_errors_are_one_line(folder, capsys, arguments, status, message):
     Path("empty.npy").write_bytes(b"")
+    Path("empty.pt").write_bytes(b"")
     Path("short.npy").write_bytes(Path("x.npy").read_bytes()[:-7])
     Path("x.txt").write_text("1 2\n")
     np.savez("two.npz", a=X, b=X)
@@ -183,6 +196,20 @@ def test_failures_while_running(folder, capsys, monkeypatch, error, status, line
     assert got == status and out == ""
     assert err == line or line is None and err.count("\n") <= 1
     assert not os.path.exists("out.npz")
+
+
+def test_a_warning_is_one_line_without_source(folder):
+    settings = {"PYTHONPATH": str(ROOT), "CXX": "/no/compiler", "FASTCORE_CACHE": str(folder / "cache")}
+    environment = {name: value for name, value in os.environ.items() if name != "FASTCORE_BACKEND"}
+    done = subprocess.run(
+        [sys.executable, "-m", "fastcore", "select", "k_center", "x.npy", "-k", "3"],
+        capture_output=True,
+        text=True,
+        env=environment | settings,
+    )
+    assert done.returncode == 0 and "3 of 30 rows" in done.stdout
+    assert done.stderr.startswith("fastcore: CXX=/no/compiler is not a program")
+    assert done.stderr.count("\n") == 1 and "Warning" not in done.stderr
 
 
 def test_a_failed_write_leaves_no_file(folder, capsys, monkeypatch):

@@ -141,6 +141,33 @@ def test_bad_rows_are_named():
         gradient_norms(small(), x)
 
 
+@pytest.mark.parametrize("together", [True, False])
+def test_logits_that_are_not_finite_are_named_though_their_gradient_is(together):
+    class Masked(nn.Module):
+        """A mask after the last layer: no gradient comes through where it puts NaN."""
+
+        def __init__(self):
+            super().__init__()
+            self.inner = small()
+
+        def forward(self, x):
+            if not together:
+                float(x.sum())  # vmap refuses this
+            return torch.where(x[:, 0, :1, 0] > 10, torch.nan, self.inner(x))
+
+    x, y = data()
+    x[9, 0, 0, 0] = 11
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(ValueError, match="gradient norms must be finite, got nan at row 9"):
+            gradient_norms(Masked(), (x, y), batch_size=4)
+
+
+def test_rows_may_be_loaded_by_workers():
+    rows = Items(lambda x, y, row: (x, y))
+    assert torch.equal(gradient_norms(small(), rows, workers=1), gradient_norms(small(), data()))
+
+
 def test_inputs_that_are_dicts():
     class Keywords(nn.Module):
         def __init__(self):

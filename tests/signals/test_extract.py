@@ -122,8 +122,9 @@ def test_mixed_precision_is_an_option_and_a_surrounding_autocast_is_none():
     assert 1e-4 < error < 0.1
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(compute(small(), (X, Y)).logits, plain.logits)
-    with pytest.raises(TypeError, match="amp must be None or a floating torch.dtype, got 'bfloat16'"):
-        compute(small(), (X, Y), amp="bfloat16")
+    for wrong in ("bfloat16", True, torch.float64):  # of a dtype that it has not, autocast turns itself off
+        with pytest.raises(ValueError, match=f"amp must be one of None, .*bfloat16, got {wrong!r}"):
+            compute(small(), (X, Y), amp=wrong)
 
 
 class Faulty(nn.Module):

@@ -171,6 +171,64 @@ def test_a_random_order_is_refused():
         items.count(DataLoader(Stream(), num_workers=2))
 
 
+class Restless(Items):
+    """Something is random whenever a row is read."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(lambda x, y, row: (x, y))
+        self.what = what
+
+    def __getitem__(self, row: int):
+        x, y = super().__getitem__(int(torch.randint(N, ())) if self.what == "order" else row)
+        if self.what == "flip" and torch.rand(()) < 0.5:
+            x = x.flip(2)
+        return x + 0.01 * torch.randn(()) if self.what == "noise" else x, (
+            y if self.what != "labels" else int(torch.randint(9, ()))
+        )
+
+
+@pytest.mark.parametrize("read", ["alone", "loader", "workers", "resumed"])
+@pytest.mark.parametrize("what", ["order", "labels", "flip", "noise"])
+def test_rows_that_are_others_when_read_again_are_noticed(what, read):
+    dataset, settings = Restless(what), {}
+    if read == "loader":
+        dataset = DataLoader(dataset, batch_size=9)
+    elif read == "workers":
+        settings = {"workers": 1}
+    elif read == "resumed":
+        settings = {"start": 5}
+    if what in ("order", "labels"):
+        with pytest.raises(ValueError, match="dataset must keep its rows in place, got labels that differ"):
+            list(items.batches(dataset, **settings))
+    else:
+        with pytest.warns(UserWarning, match="without random augmentation"):
+            list(items.batches(dataset, **settings))
+
+
+def padded(parts):
+    """To the longest of the batch."""
+    return torch.nn.utils.rnn.pad_sequence([part[0] for part in parts], batch_first=True), torch.tensor(
+        [part[1] for part in parts]
+    )
+
+
+def test_rows_that_are_the_same_when_read_again_are_not(recwarn):
+    rows = [(torch.full((3 + row % 11,), float(row)), row % 3) for row in range(N)]
+    batches = items.batches(DataLoader(rows, batch_size=N, collate_fn=padded))
+    assert next(batches).inputs.shape == (N, 13)
+
+    class Together(Items):
+        """Many rows are made by one product, whose rounding depends on how many they are."""
+
+        def __getitems__(self, rows):
+            return [(self.x[row] * (1 + 1e-6 * len(rows)), int(self.y[row])) for row in rows]
+
+    assert sum(batch.size for batch in items.batches(Together(None), batch_size=16)) == N
+    missing = [(torch.full((4,), torch.nan if row == 2 else 1.0), 0) for row in range(N)]
+    assert sum(batch.size for batch in items.batches(missing)) == N  # another check names what is not finite
+    assert [str(each.message) for each in recwarn] == []
+
+
 def none_of_three(parts):
     return keep_two(parts[:3])
 

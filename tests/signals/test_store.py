@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,18 @@ def test_what_is_written_is_what_memory_holds(kind, tmp_path):
     assert torch.equal(store.load(path)["logits"], plain.logits)
 
 
+def test_a_bar_counts_every_row(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(store, "FLUSH_SECONDS", -1.0)
+    compute(small(), (X, Y), batch_size=8, progress=False)
+    assert capfd.readouterr().err == ""
+    compute(small(), (X, Y), batch_size=8, progress=True)
+    assert f"{len(X)}/{len(X)}" in capfd.readouterr().err
+    with pytest.raises(RuntimeError, match="broken"):
+        compute(Counting(most=30), (X, Y), batch_size=5, path=tmp_path / "a")
+    compute(Counting(), (X, Y), batch_size=5, path=tmp_path / "a", progress=True)
+    assert f"{len(X)}/{len(X)}" in capfd.readouterr().err
+
+
 def test_other_programs_read_the_files(tmp_path):
     plain = compute(small(), (X, Y), ALL)
     compute(small(), (X, Y), ALL, path=tmp_path / "a")
@@ -85,6 +98,92 @@ def test_it_goes_on_where_it_stopped(kind, tmp_path, monkeypatch):
     for name in ALL:
         torch.testing.assert_close(getattr(resumed, name), getattr(plain, name), rtol=1e-6, atol=1e-6)
     assert [each.name for each in tmp_path.iterdir()] == [kind]
+
+
+class Others:
+    """The rows, but for the third: its input is moved, or its label another."""
+
+    def __init__(self, x=None, y=None):
+        self.x, self.y = X.clone(), Y.clone()
+        self.x[2] += 0 if x is None else x
+        self.y[2] = self.y[2] if y is None else y
+
+    def __len__(self):
+        return len(self.x)
+
+    def __getitem__(self, row):
+        return self.x[row], int(self.y[row])
+
+
+@pytest.mark.parametrize("state", ["finished", "stopped"])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("change", "what"), [({"x": 0.5}, "embeddings"), ({"y": (int(Y[2]) + 1) % 5}, "labels")], ids=str
+)
+def test_rows_that_changed_after_the_first_are_noticed(change, what, kind, state, tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "FLUSH_SECONDS", -1.0)
+    path = tmp_path / kind
+    if state == "stopped":
+        with pytest.raises(RuntimeError, match="broken"):
+            compute(Counting(most=20), Others(), batch_size=5, path=path)
+    else:
+        compute(Counting(), Others(), batch_size=5, path=path)
+    with pytest.raises(ValueError, match=f"holds signals of another data set, with other {what}: choose"):
+        compute(Counting(), Others(**change), batch_size=5, path=path)
+    same = compute(Counting(), Others(), batch_size=7, path=path)
+    torch.testing.assert_close(same.logits, compute(small(), (X, Y)).logits, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_that_was_cut_off_is_named(kind, tmp_path):
+    path = tmp_path / kind
+    compute(small(), (X, Y), path=path)
+    cut = path / "logits.npy" if path.is_dir() else path
+    os.truncate(cut, cut.stat().st_size - 40)
+    with pytest.raises(ValueError, match=rf"{path} is damaged, delete it to compute it anew: [^\n]+$"):
+        compute(small(), (X, Y), path=path)
+
+
+def test_a_header_without_its_entries_is_named(tmp_path):
+    path = tmp_path / "signals.safetensors"
+    compute(small(), (X, Y), path=path)
+    path.write_bytes(path.read_bytes().replace(b"data_offsets", b"data_0ffsets", 1))
+    with pytest.raises(ValueError, match=rf"{path} is damaged, delete it to compute it anew: "):
+        compute(small(), (X, Y), path=path)
+
+
+@pytest.mark.parametrize("path", [None, *KINDS])
+def test_no_batch_is_kept(path, tmp_path):
+    """Bounded memory: of the tensors of earlier batches none is alive, but for the result."""
+    seen: list[weakref.ref] = []
+    alive: list[int] = []
+
+    class Watched(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = small()
+
+        def forward(self, x):
+            alive.append(sum(each() is not None for each in seen))
+            h = self.inner.embed(x)
+            z = self.inner.fc(h)
+            seen.extend(weakref.ref(each) for each in (x, h, z))
+            return z
+
+    class Rows:
+        def __len__(self):
+            return len(X)
+
+        def __getitem__(self, row):
+            return X[row].clone(), int(Y[row])
+
+    compute(Watched(), Rows(), ALL, batch_size=2, path=None if path is None else tmp_path / path)
+    assert len(alive) == 20 and max(alive) <= 6  # of 3 a batch; the last one is alive while the next is made
+
+
+def test_a_path_that_is_none_is_named():
+    with pytest.raises(TypeError, match="path must be None, a folder or a .safetensors file, got 3"):
+        compute(small(), (X, Y), path=3)
 
 
 SCRIPT = """
