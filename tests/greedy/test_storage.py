@@ -15,7 +15,9 @@ import torch
 import fastcore
 from fastcore import inputs, memory
 from fastcore.budget import Partition
+from fastcore.greedy.batches import batches
 from fastcore.greedy.facility_location import facility_location
+from fastcore.greedy.stored import StoredCoverage
 from fastcore.rows import StoredRows
 from fastcore.similarity import FeatureSimilarity
 from tests.greedy.shortage import Shortage
@@ -85,6 +87,58 @@ def test_facility_location_with_and_without_a_table(metric: str, limit: int) -> 
         assert ("columns" in got.info and got.info["columns"] > 0) == (
             limit == 1 or metric in ("euclidean", "rbf")
         )
+
+
+@pytest.mark.parametrize("metric", ["cosine", "dot"])
+def test_the_table_holds_all_similarities(metric: str) -> None:
+    """Also those that are mirrored, where several strips are made."""
+    table = narrow(torch.float16, 3, 100, 6, around)
+    view = FeatureSimilarity(StoredRows(table, CPU, asked=True), metric)
+    batch = next(batches(Partition.whole(100, 10), CPU, 1))
+    with memory.sizes(tile=4 * 106 * 30):
+        torch.use_deterministic_algorithms(True)  # what is not written is nan
+        try:
+            rows = StoredCoverage(view, batch, 1 << 40)
+        finally:
+            torch.use_deterministic_algorithms(False)
+        assert rows.step() == 30 and rows.matrix is not None
+    exact = rows.columns(torch.arange(100)[None]).mT
+    assert bool(((rows.matrix.double() - exact).abs() <= rows.error).all())
+
+
+@pytest.mark.parametrize("metric", ["cosine", "dot", "euclidean"])
+@pytest.mark.parametrize("limit", [1, 1 << 40])
+def test_a_pick_is_not_made_again_where_nothing_is_to_gain(metric: str, limit: int) -> None:
+    """Behind one copy of every row all others are worth 0, as is a pick."""
+    distinct = torch.tensor([[3, 0], [0, 2], [1, 1], [2, 1]])
+    table = distinct[torch.tensor([0, 1, 2, 0, 1, 3, 3, 2, 1, 0, 2, 3])].half()
+    with memory.sizes(block=limit):
+        view = FeatureSimilarity(StoredRows(table, CPU, asked=True), metric)
+        got = facility_location(view, Partition.whole(12, 12), memory=40 << 20, block=5)
+    assert sorted(got.rows[0].tolist()) == list(range(12))
+    expected = facility_location(FeatureSimilarity(table.float(), metric), Partition.whole(12, 12))
+    assert got.rows.tolist() == expected.rows.tolist()
+
+
+@pytest.mark.parametrize("limit", [1, 1 << 40])
+def test_equal_but_for_rounding(limit: int) -> None:
+    """Groups of rows that have nothing in common with each other, and are alike but for the order of their rows.
+
+    Gains of two groups are added up in another order: their float64 sums differ in the last digits, and the lowest
+    row comes first all the same.
+    """
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        pattern = rng.integers(1, 9, (7, 3))
+        table = np.zeros((8, 7, 8, 3), np.float16)
+        for group in range(8):
+            table[group, :, group] = pattern[rng.permutation(7)]
+        rows = torch.from_numpy(table.reshape(56, 24))
+        with memory.sizes(block=limit):
+            view = FeatureSimilarity(StoredRows(rows, CPU, asked=True), "cosine")
+            got = facility_location(view, Partition.whole(56, 30), memory=40 << 20)
+        expected = facility_location(FeatureSimilarity(rows.float(), "cosine"), Partition.whole(56, 30))
+        assert got.rows.tolist() == expected.rows.tolist(), f"seed {seed}"
 
 
 def test_more_options() -> None:
