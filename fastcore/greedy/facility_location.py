@@ -114,9 +114,11 @@ def _cover(
     out: Collector,
 ) -> None:
     """Makes the picks of a batch, pass by pass."""
+    size, before = 0, rows.bounds
 
     def choose_some() -> tuple[int, Tensor, Tensor, Tensor]:
-        size = rows.candidates(block)
+        nonlocal size, before
+        before, size = rows.bounds.clone(), rows.candidates(block)
         rows.tighten(size)
         at, outside, outside_row = top_block(rows.bounds, size, rows.floor)
         similarity = rows.similarities(at)
@@ -139,6 +141,10 @@ def _cover(
     fresh = float(rows.covered().max()) > 0
     while made.more():
         count, evaluations, at, similarity = retried(choose_some)
+        if not made.grew and not retried(lambda: bool((rows.bounds < before).any())):
+            block = 2 * size  # more rows may be all but tied than a block holds
+            if size >= rows.n or rows.candidates(block) == size:
+                raise made.stuck("facility_location")
         retried(partial(rows.keep, at, similarity))
         del similarity  # before the next is made
         out.count(passes=1, evaluations=int(evaluations[0]), refinements=int(evaluations[1]))
