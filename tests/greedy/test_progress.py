@@ -71,7 +71,7 @@ def test_bounds_that_do_not_fall(
 
 
 def test_bounds_below_the_gains(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever is picked under wrong bounds, it ends: the lazy search of some backends never sees the true gains."""
+    """Whatever is picked under wrong bounds, it ends: not every backend sees the true gains."""
     real = FeatureCoverage.sweep
 
     def sweep(self: FeatureCoverage) -> None:
