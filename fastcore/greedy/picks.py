@@ -135,7 +135,7 @@ class Collector:
         self.gains[batch.sets, :most] = made.gains.cpu()
 
     def count(self, **facts: int) -> None:
-        """Adds to the counts that go into `info`."""
+        """Adds to the counts of work that go into `info`; work that memory made an engine repeat counts again."""
         for name, value in facts.items():
             self.info[name] = self.info.get(name, 0) + value
 
