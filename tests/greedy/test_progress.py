@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from fastcore import memory
 from fastcore.budget import Partition
 from fastcore.greedy import farthest_first as k_center
 from fastcore.greedy import herding
@@ -36,15 +39,45 @@ def test_gains_that_differ_by_a_little_more_than_ties_do(lam: float) -> None:
         assert picks.rows[0].tolist() == expected, f"seed {seed}"
 
 
+@pytest.mark.parametrize("block", [1, 2, 5])
+def test_pivots_that_differ_by_a_little_more_than_ties_do(block: int) -> None:
+    rng = np.random.default_rng(3)
+    for seed in range(10):
+        features = np.c_[np.eye(14), np.diag(rng.integers(0, 3, 14) * 2.0**-20)].astype(np.float32)
+        run = partial(ENGINES["log_det"], FeatureSimilarity(torch.from_numpy(features), "dot"))
+        picks = run(Partition.whole(14, 14), block=block, ridge=0.5)
+        expected, _ = oracle.greedy(
+            oracle.LogDet(features.astype(np.float64) @ features.T, ridge=0.5), 14, None
+        )
+        assert picks.rows[0].tolist() == expected, f"seed {seed}"
+
+
+@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize("block", [1, 4, 16])
+def test_more_copies_than_a_block_holds(block: int, stored: bool) -> None:
+    """Bounds of the copies that were not measured yet are a little above the gain of those that were."""
+    distinct = torch.tensor([[3.0, 1], [0, 2], [1, 1]])
+    features = distinct[torch.arange(60) % 3]
+    partition = Partition.whole(60, 9)
+    expected = ENGINES["facility_location"](FeatureSimilarity(features, "cosine"), partition)
+    rows = StoredRows(features.half(), torch.device("cpu"), asked=True) if stored else features
+    for sizes in ({}, {"block": 1}):  # where a block cannot grow, too
+        with memory.sizes(**sizes):
+            view = FeatureSimilarity(rows, "cosine")
+            got = ENGINES["facility_location"](view, partition, memory=1, block=block)
+        assert got.rows.tolist() == expected.rows.tolist()
+
+
 def no_picks(picks: torch.Tensor) -> torch.Tensor:
     return torch.full_like(picks, -1)
 
 
 def lost(coverage: type[FeatureCoverage], raised: float) -> Callable[..., Any]:
     """Picks of a block that always seem to lose against the rows outside, whose bounds do not fall."""
-    real = coverage.greedy
+    real, calls = coverage.greedy, itertools.count()
 
     def greedy(self: FeatureCoverage, *arguments: Any) -> Any:
+        assert next(calls) < 12, "a block grows to all rows at most"
         before, after = self.bounds, self.coverage
         picks, gains, counts, _ = real(self, *arguments)
         return no_picks(picks), gains, counts, (after, before + raised)
@@ -53,10 +86,10 @@ def lost(coverage: type[FeatureCoverage], raised: float) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize("raised", [0.0, 1.0])
-@pytest.mark.parametrize("memory", [0, 1 << 30])
+@pytest.mark.parametrize("limit", [0, 1 << 30])
 @pytest.mark.parametrize("coverage", [FeatureCoverage, StoredCoverage])
 def test_bounds_that_do_not_fall(
-    coverage: type[FeatureCoverage], memory: int, raised: float, monkeypatch: pytest.MonkeyPatch
+    coverage: type[FeatureCoverage], limit: int, raised: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     features = torch.from_numpy(blobs(1, 60, 4)).half()
     stored = StoredRows(features, torch.device("cpu"), asked=True)
@@ -65,7 +98,7 @@ def test_bounds_that_do_not_fall(
     words = "facility_location: after 0 picks a pass made no pick and lowered no bound; please report"
     with pytest.raises(RuntimeError, match=words) as caught:
         ENGINES["facility_location"](
-            FeatureSimilarity(rows, "dot"), Partition.whole(60, 9), memory=memory, block=4
+            FeatureSimilarity(rows, "dot"), Partition.whole(60, 9), memory=limit, block=4
         )
     assert "\n" not in str(caught.value)
 
@@ -79,12 +112,12 @@ def test_bounds_below_the_gains(monkeypatch: pytest.MonkeyPatch) -> None:
         self.bounds = self.bounds / 2 - torch.arange(60)
 
     monkeypatch.setattr(FeatureCoverage, "sweep", sweep)
-    for memory in (0, 1 << 12, 1 << 30):
+    for limit in (0, 1 << 12, 1 << 30):
         features = torch.from_numpy(blobs(1, 60, 4))
         partition = Partition.whole(60, 60)
         view = FeatureSimilarity(features, "dot")
         try:
-            ENGINES["facility_location"](view, partition, memory=memory, block=4)
+            ENGINES["facility_location"](view, partition, memory=limit, block=4)
         except RuntimeError as error:
             assert "internal error in facility_location" in str(error)
 
@@ -93,7 +126,10 @@ def test_passes_without_a_pick(monkeypatch: pytest.MonkeyPatch) -> None:
     pick, block, op = LinearCut.pick, k_center.farthest_first_block, herding.op.herding
 
     def none_picked(real: Callable[..., Any]) -> Callable[..., Any]:
+        calls = itertools.count()
+
         def change(*arguments: Any) -> Any:
+            assert next(calls) < 2, "another pass after one without a pick"
             picks, values = real(*arguments)
             return no_picks(picks), values
 
