@@ -18,7 +18,7 @@ from fastcore.budget import Partition
 from fastcore.greedy.batches import batches
 from fastcore.greedy.facility_location import facility_location
 from fastcore.greedy.stored import StoredCoverage
-from fastcore.rows import StoredRows
+from fastcore.rows import StoredRows, Streamed, each_tile
 from fastcore.similarity import FeatureSimilarity
 from tests.greedy.shortage import Shortage
 from tests.greedy.test_backends import blobs, tied
@@ -242,6 +242,30 @@ def test_errors(method: str, data: Any, options: dict[str, Any], words: str) -> 
     with pytest.raises(ValueError, match=words) as caught:
         fastcore.select(method, data, 1, **options)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("numbers", [None, torch.arange(99, 0, -2)])
+def test_tiles_are_converted_in_one_place(
+    numbers: torch.Tensor | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what is done to a tile does not reach the rows: also where they need no conversion but for strides."""
+    made, empty = [], torch.empty
+    monkeypatch.setattr(torch, "empty", lambda *size, **kind: made.append(size) or empty(*size, **kind))
+    for table in (narrow(torch.float16, 3, 100, 8), torch.from_numpy(blobs(3, 100, 16))[:, ::2]):
+        rows = Streamed(StoredRows(table, CPU, asked=True), numbers)
+        expected = table.float() if numbers is None else table[numbers].float()
+        seen: list[torch.Tensor] = []
+
+        def work(_: slice, tile: torch.Tensor, seen: list[torch.Tensor] = seen) -> None:
+            seen.append(tile[0].clone())
+            tile.zero_()
+
+        for each in (lambda x: [work(*tile) for tile in x.tiles(0)], lambda x: each_tile(work, x, 0)):
+            seen.clear(), made.clear()
+            with memory.sizes(tile=640):
+                each(rows)
+            assert torch.equal(torch.cat(seen), expected)
+            assert len(seen) > 2 and len(made) <= 2, "the last tile is a smaller one"
 
 
 @pytest.mark.parametrize(("method", "metric"), PAIRS)
