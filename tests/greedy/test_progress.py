@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -40,15 +39,19 @@ def test_gains_that_differ_by_a_little_more_than_ties_do(lam: float) -> None:
 
 
 @pytest.mark.parametrize("block", [1, 2, 5])
-def test_pivots_that_differ_by_a_little_more_than_ties_do(block: int) -> None:
+@pytest.mark.parametrize("method", ["log_det", "facility_location"])
+def test_rows_that_differ_by_a_little_more_than_ties_do(method: str, block: int) -> None:
     rng = np.random.default_rng(3)
     for seed in range(10):
         features = np.c_[np.eye(14), np.diag(rng.integers(0, 3, 14) * 2.0**-20)].astype(np.float32)
-        run = partial(ENGINES["log_det"], FeatureSimilarity(torch.from_numpy(features), "dot"))
-        picks = run(Partition.whole(14, 14), block=block, ridge=0.5)
-        expected, _ = oracle.greedy(
-            oracle.LogDet(features.astype(np.float64) @ features.T, ridge=0.5), 14, None
-        )
+        similarity = features.astype(np.float64) @ features.T
+        if method == "log_det":
+            options, problem = {"ridge": 0.5}, oracle.LogDet(similarity, ridge=0.5)
+        else:
+            options, problem = {"memory": 1}, oracle.FacilityLocation(similarity)
+        view = FeatureSimilarity(torch.from_numpy(features), "dot")
+        picks = ENGINES[method](view, Partition.whole(14, 14), block=block, **options)
+        expected, _ = oracle.greedy(problem, 14, None)
         assert picks.rows[0].tolist() == expected, f"seed {seed}"
 
 
