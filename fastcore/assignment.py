@@ -75,39 +75,39 @@ def closest(view: RowSimilarity | DenseSimilarity, rows: Tensor, picks: Tensor, 
         ceiling = torch.full(part.shape, -torch.inf, dtype=torch.float64, device=rows.device)
         for first in range(0, picks.shape[1], _TILE):
             some = picks[:, first : first + _TILE]
-            closeness, row_blur, pick_blur = _closeness(view, part, some.clamp(min=0), pairs)
+            closeness, blur = _closeness(view, part, some.clamp(min=0), pairs)
             closeness.masked_fill_((some < 0).unsqueeze(1), -torch.inf)
             # Equal are those that rounding cannot tell from the best one.
-            floor = (closeness - pick_blur).amax(2)
-            floor -= _TIE * floor.abs() + 2 * row_blur
-            upper = closeness + pick_blur
-            position = (upper >= floor.unsqueeze(2)).to(torch.uint8).argmax(2)
+            floor = closeness.amax(2)
+            floor -= _TIE * floor.abs() + blur
+            position = (closeness >= floor.unsqueeze(2)).to(torch.uint8).argmax(2)
             better = floor > ceiling
             best[:, tile] = torch.where(better, first + position, best[:, tile])
-            ceiling = torch.where(better, upper.gather(2, position.unsqueeze(2))[:, :, 0], ceiling)
+            ceiling = torch.where(better, closeness.gather(2, position.unsqueeze(2))[:, :, 0], ceiling)
     return best
 
 
 def _closeness(
     view: RowSimilarity | DenseSimilarity, rows: Tensor, picks: Tensor, pairs: str
-) -> tuple[Tensor, Any, Any]:
-    """How close rows (G, T) and picks (G, P) are, (G, T, P) float64, and what rounding blurs it by.
+) -> tuple[Tensor, Any]:
+    """How close rows (G, T) and picks (G, P) are, (G, T, P) float64, and how far rounding may part equal picks.
 
     Larger is closer. For the metrics of distance it is minus the squared distance: it orders picks like they do,
     and neither the square root nor the exponential blurs near-duplicates or makes far picks look equal. The blur
-    of a pair is the sum of that of its row and of its pick.
+    (G, T) is that of the best picks of a row: an error is a share of both squared norms, and that of a pick is at
+    most twice that of the row and twice their squared distance, of which `_TIE` takes care.
     """
     if isinstance(view, DenseSimilarity):
         entries = view.matrix[rows.unsqueeze(2), picks.unsqueeze(1)].double()
-        return (-entries if pairs == "distance" else entries), 0.0, 0.0
+        return (-entries if pairs == "distance" else entries), 0.0
     ours, others = ([factor[at].double() for factor in view.factors] for at in (rows, picks))
     products, norms, pick_norms = inner_products(ours, others), view.norms[rows], view.norms[picks]
     if view.metric in ("euclidean", "rbf"):
-        blur = 1e-15 * sum(factor.shape[1] ** 0.5 for factor in view.factors)
+        share = 1e-15 * sum(factor.shape[1] ** 0.5 for factor in view.factors)
         products.mul_(2).sub_(norms.unsqueeze(2)).sub_(pick_norms.unsqueeze(1))
-        return products, blur * norms, (blur * pick_norms).unsqueeze(1)
+        return products, 6 * share * norms  # two pairs, each of which errs by that of its row and of its pick
     sides = (view.scale[rows], norms), (view.scale[picks], pick_norms)
-    return similarity_of_products(products, *sides, METRICS[view.metric], view.parameter), 0.0, 0.0
+    return similarity_of_products(products, *sides, METRICS[view.metric], view.parameter), 0.0
 
 
 def _best_stored(view: SparseSimilarity, rows: Tensor, picks: Tensor, pairs: str) -> Tensor:

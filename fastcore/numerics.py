@@ -6,7 +6,7 @@ import contextlib
 import math
 from collections.abc import Iterator
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -35,21 +35,28 @@ def product_error(width: int) -> float:
 def full_precision() -> Iterator[None]:
     """Runs a block in plain float32: no autograd, no autocast, no TF32 or bfloat16 products or convolutions.
 
-    Picks must not depend on `torch.set_float32_matmul_precision` or on a surrounding autocast. The user's
-    settings are put back at the end.
+    Picks must not depend on `torch.set_float32_matmul_precision`, on `torch.backends.*.fp32_precision` or on a
+    surrounding autocast. The user's settings are put back at the end.
     """
-    precision = torch.get_float32_matmul_precision()
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.no_grad())
         for kind in {"cpu", "cuda"} if torch.cuda.is_available() else {"cpu"}:
             stack.enter_context(torch.autocast(kind, enabled=False))
+        backends, mkldnn = cast(Any, torch.backends), cast(Any, torch.backends.mkldnn)
+        layers = backends.cudnn.conv, backends.cudnn.rnn
+        for setting in (*layers, backends.cuda.matmul, mkldnn.matmul, mkldnn.conv, mkldnn.rnn):
+            before = setting.fp32_precision
+            if before != "none" and setting not in layers:  # which have "tf32" of their own
+                setting.fp32_precision = "none"
+                if setting.fp32_precision == before:  # it comes from `torch.backends.fp32_precision`
+                    before = "none"
+            stack.callback(setattr, setting, "fp32_precision", before)
+            setting.fp32_precision = "ieee"
+        # The older setting is apart from these. It can be read only where they do not contradict it, as now.
+        precision = torch.get_float32_matmul_precision()
         if precision != "highest":
             torch.set_float32_matmul_precision("highest")
-            stack.callback(torch.set_float32_matmul_precision, precision)
-        cudnn: Any = torch.backends.cudnn
-        for layer in (cudnn.conv, cudnn.rnn):  # TF32 by default
-            stack.callback(setattr, layer, "fp32_precision", layer.fp32_precision)
-            layer.fp32_precision = "ieee"
+            stack.callback(torch.set_float32_matmul_precision, precision)  # changes the others: they follow
         yield
 
 
@@ -57,9 +64,10 @@ def tensor_core_error(width: int) -> float:
     """Bound on what tensor cores add to the error of an inner product of two `width`-vectors that TF32 holds.
 
     Relative to the sum of the sizes of its terms. The products are exact; it is assumed that each addition errs by
-    at most 4 units of that sum. NVIDIA documents no bound; tests by others found additions that cut off what is
-    below one or two units in the last place of the largest term (Fasi et al., "Numerical behavior of NVIDIA
-    tensor cores", 2021), and a chain of them for every eight terms. A float32 product errs by less.
+    at most 4 units of that sum. NVIDIA documents no bound; tests by others, on cards before the H100, found that
+    a few terms are lined up with the largest of them, and what is below its last places is cut off (Fasi, Higham,
+    Mikaitis and Pranesh, "Numerical behavior of NVIDIA tensor cores", PeerJ Computer Science 7, 2021). A float32
+    product errs by less.
     """
     return 4 * (width + 4) * UNIT
 

@@ -84,7 +84,7 @@ class Streamed:
 
     def part(self, part: slice) -> Tensor:
         """(1, t, d) on the device."""
-        return self.rows.converted(self._stored(part))[None]
+        return self.rows.converted(self.stored(part))[None]
 
     def most(self) -> int:
         """Rows that are converted at once, where they are on the device."""
@@ -103,9 +103,11 @@ class Streamed:
         parts = [slice(first, min(first + step, n)) for first in range(start, n, step)]
         if self.device.type == "cuda" and not self.local:
             return self._copies(parts, step)
-        return ((part, self.part(part)) for part in parts)
+        convert = _Conversion(self) if self.local else self.part
+        return ((part, convert(part)) for part in parts)
 
-    def _stored(self, part: slice) -> Tensor:
+    def stored(self, part: slice) -> Tensor:
+        """(t, d) as they are."""
         return self.rows.table[part if self.numbers is None else self.numbers[part]]
 
     def _copies(self, parts: list[slice], step: int) -> Iterator[tuple[slice, Tensor]]:
@@ -125,7 +127,7 @@ class Streamed:
         def fetch(i: int) -> None:
             b, count = i % 2, parts[i].stop - parts[i].start
             copied[b].synchronize()  # the host must not write what is still being copied
-            source = self._stored(parts[i])
+            source = self.stored(parts[i])
             if not pinned:
                 source = here[b][:count].copy_(source)
             with torch.cuda.stream(copying):
@@ -147,6 +149,25 @@ class Streamed:
             work.wait_stream(copying)  # the buffers go back to the stream that took them
 
 
+class _Conversion:
+    """Parts of rows that are on the device in float32, one after the other in the same memory.
+
+    On a CPU the first touch of new memory costs more than the conversion.
+    """
+
+    def __init__(self, x: Streamed) -> None:
+        self._x = x
+        self._room: Tensor | None = None
+
+    def __call__(self, part: slice) -> Tensor:
+        """(1, t, d), good until the next call."""
+        count = part.stop - part.start
+        if self._room is None or not count <= len(self._room) < 2 * count:
+            self._room = None  # before there is another
+            self._room = torch.empty(count, self._x.shape[2], dtype=self._x.dtype, device=self._x.device)
+        return self._room[:count].copy_(self._x.stored(part))[None]
+
+
 Rows = Tensor | Streamed
 
 
@@ -164,7 +185,8 @@ def each_tile(
         return
     if x.local:
         most, row_bytes = min(most or n, x.most()), row_bytes + 4 * x.shape[2]
-        in_tiles(lambda part: work(part, x.part(part)), n, row_bytes, usual, x.device, most)
+        convert = _Conversion(x)
+        in_tiles(lambda part: work(part, convert(part)), n, row_bytes, usual, x.device, most)
         return
     done = 0
 

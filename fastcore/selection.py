@@ -68,9 +68,10 @@ class Selection:
         info: how it was made: method, options, n, k, seed, device, backend, seconds, memory, peak_bytes, versions.
             memory says what was planned: bytes "free" on the device, the "limit" that was given, the bytes of a
             "tile" of rows and of a "batch" of classes, whether features were "streamed" from the host, and how
-            many "retries" were made because memory ran out. peak_bytes is by how much the peak memory of the
-            process grew (resident memory on a CPU, memory allocated by torch on a GPU); 0 when the selection
-            stayed below an earlier peak.
+            many "retries" were made because memory ran out. Counts of work, such as "passes" and "evaluations",
+            are of all that was done: what was repeated because memory ran out counts again. peak_bytes is by how
+            much the peak memory of the process grew (resident memory on a CPU, memory allocated by torch on a
+            GPU); 0 when the selection stayed below an earlier peak.
     """
 
     indices: np.ndarray

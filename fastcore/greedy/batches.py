@@ -263,12 +263,14 @@ def mark(mask: Tensor, positions: Tensor) -> None:
     mask |= torch.nn.functional.pad(torch.zeros_like(mask), (0, 1)).scatter_(1, at, True)[:, :-1]
 
 
-def top_block(values: Tensor, block: int, floor: Tensor | float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
+def top_block(
+    values: Tensor, block: int, floor: Tensor | float = 0.0, lowest: bool = True
+) -> tuple[Tensor, Tensor, Tensor]:
     """The `block` largest of values (G, n), and a bound on the rest.
 
     Returns positions (G, B), the largest value outside (G,) float64 (-inf if none) and the lowest position
     outside that reaches it (G,). Where the edge of the block runs through tied values, the block takes their
-    lowest positions, so that ties end a pass only where they must.
+    `lowest` positions, so that ties end a pass only where they must.
     """
     sets, n = values.shape
     if n <= block:
@@ -279,7 +281,7 @@ def top_block(values: Tensor, block: int, floor: Tensor | float = 0.0) -> tuple[
     edge, best = top[:, -2:-1], top[:, -1:]
     slack = 4 * (TIE * best.abs() + torch.as_tensor(floor, device=values.device).view(-1, 1))
     slack = torch.where(best == -torch.inf, 0.0, slack).to(values.dtype)
-    if bool((edge - best <= slack).any()):
+    if lowest and bool((edge - best <= slack).any()):
         snapped = torch.where((values - best).abs() <= slack, best, values)
         positions = snapped.sort(dim=1, descending=True, stable=True).indices
     positions = positions[:, :block]

@@ -114,11 +114,13 @@ def _cover(
     out: Collector,
 ) -> None:
     """Makes the picks of a batch, pass by pass."""
+    size, before, lowest = 0, rows.bounds, True
 
     def choose_some() -> tuple[int, Tensor, Tensor, Tensor]:
-        size = rows.candidates(block)
+        nonlocal size, before
+        before, size = rows.bounds.clone(), rows.candidates(block)
         rows.tighten(size)
-        at, outside, outside_row = top_block(rows.bounds, size, rows.floor)
+        at, outside, outside_row = top_block(rows.bounds, size, rows.floor, lowest)
         similarity = rows.similarities(at)
         most = min(at.shape[1], int(made.left.max()), PICKS_A_CALL if fresh else 1)
         new, gains, evaluations, state = rows.greedy(
@@ -139,6 +141,14 @@ def _cover(
     fresh = float(rows.covered().max()) > 0
     while made.more():
         count, evaluations, at, similarity = retried(choose_some)
+        if made.grew or retried(lambda: bool((rows.bounds < before).any())):
+            lowest = True
+        elif lowest:
+            lowest = False  # old bounds a little above the gains of the lowest rows: those are measured next
+        else:
+            block, lowest = 2 * size, True  # more rows are all but tied than a block holds
+            if size >= rows.n or rows.candidates(block) == size:
+                raise made.stuck("facility_location")
         retried(partial(rows.keep, at, similarity))
         del similarity  # before the next is made
         out.count(passes=1, evaluations=int(evaluations[0]), refinements=int(evaluations[1]))

@@ -135,6 +135,8 @@ def _traverse(
 
     while made.more():
         new, count = retried(choose_some)
+        if not made.grew:
+            raise made.stuck("farthest_first", bounds=False)
         out.count(passes=1)
         progress.update(count)
         if made.more():

@@ -10,17 +10,19 @@ from __future__ import annotations
 
 from functools import partial
 
+import torch
 from torch import Tensor
 
 from fastcore.budget import Partition
-from fastcore.greedy.batches import Batch, earlier, in_batches, mark, trim
-from fastcore.greedy.cuts import Cut, LinearCut, MatrixCut, PairwiseCut, SparseCut
+from fastcore.greedy.batches import Batch, earlier, in_batches, mark, pick, trim
+from fastcore.greedy.cuts import FLOOR, BlockCut, Cut, LinearCut, MatrixCut, PairwiseCut, SparseCut
 from fastcore.greedy.gradients import GradientCut, GradientPairwiseCut
 from fastcore.greedy.picks import Collector, Counter, PickList, Picks
 from fastcore.greedy.sharded import ShardedView
 from fastcore.greedy.streamed import StreamedCut
 from fastcore.memory import retried
 from fastcore.numerics import full_precision
+from fastcore.ops.choice import choose
 from fastcore.similarity import (
     DenseSimilarity,
     FeatureSimilarity,
@@ -66,10 +68,14 @@ def graph_cut(
         def choose_some() -> tuple[Tensor, int]:
             new, gains = cut.pick(fixed, made.left, block)
             new = trim(new)
+            if not new.shape[1] and isinstance(cut, BlockCut):
+                new, gains = _settle(cut, fixed, made.left)
             return new, made.append(new, gains[:, : new.shape[1]])
 
         while made.more():
             new, count = retried(choose_some)
+            if not made.grew:
+                raise made.stuck("graph_cut", bounds=False)
             retried(partial(mark, fixed, new))
             if made.more():
                 retried(partial(cut.add, new))
@@ -94,6 +100,16 @@ def _cut(view: Similarity | ShardedView, batch: Batch, lam: float) -> Cut:
     if not linear:
         return PairwiseCut(view, batch, lam)
     return (StreamedCut if batch.streams(view.features) else LinearCut)(view, batch, lam)
+
+
+def _settle(cut: BlockCut, fixed: Tensor, left: Tensor) -> tuple[Tensor, Tensor]:
+    """The next pick (G, 1) of every set and its gain, where more rows are all but tied than a block holds."""
+    values = cut.gains.masked_fill(fixed, -torch.inf)
+    floor = FLOOR * values.masked_fill(fixed, 0).abs().amax(1)
+    rows = torch.arange(values.shape[1], device=values.device)
+    at = [choose(values[g], rows, float(floor[g])) if int(left[g]) > 0 else None for g in range(len(left))]
+    picks = left.new_tensor([-1 if p is None else p for p in at])[:, None]
+    return picks, pick(values, picks)
 
 
 def _row_bytes(view: Similarity | ShardedView, partition: Partition) -> int:

@@ -87,6 +87,8 @@ def herding(
 
         while made.more():
             progress.update(retried(choose_some))
+            if not made.grew:
+                raise made.stuck("herding", bounds=False)
         out.add(batch, made)
 
     in_batches(pick_all, partition, view.device, 5 * view.features.shape[1], progress)

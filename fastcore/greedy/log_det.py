@@ -139,12 +139,19 @@ class Factor:
         at, outside, outside_row = self.candidates(pivots, block, floor)
         most = min(at.shape[1], int(made.left.max()))
         budgets, limits = made.left.clamp(max=most), (outside, outside_row, floor)
-        new, gains, factor = log_det_block(self.schur(at), self.take(pivots, at), at, budgets, *limits, most)
-        if bool(((new[:, 0] < 0) & (budgets > 0)).any()):
-            raise ValueError(
-                f"log_det: after {int(self.used.max())} rows every other row depends on them "
-                f"(ridge={self.ridge:g}): take fewer picks or a larger ridge"
-            )
+        values = self.take(pivots, at)
+        nothing = values.amax(1) <= floor
+        new, gains, factor = log_det_block(self.schur(at), values, at, budgets, *limits, most)
+        without = (new[:, 0] < 0) & (budgets > 0)
+        if bool(without.any()):
+            if bool((without & nothing).any()):
+                raise ValueError(
+                    f"log_det: after {int(self.used.max())} rows every other row depends on them "
+                    f"(ridge={self.ridge:g}): take fewer picks or a larger ridge"
+                )
+            if at.shape[1] < block:
+                raise made.stuck("log_det", bounds=False)
+            return self.step(made, 2 * block)  # more rows are all but tied than a block holds
         positions = torch.where(new < 0, -1, at.gather(1, new.clamp(min=0)))
         positions = trim(positions)
         width = positions.shape[1]

@@ -65,7 +65,13 @@ class Tally:
 
 
 class PickList:
-    """Picks of the sets of one batch, as they are made."""
+    """Picks of the sets of one batch, as they are made.
+
+    Attributes:
+        grew: the last `append` added a pick or ended a set.
+    """
+
+    grew = True
 
     def __init__(self, batch: Batch) -> None:
         sets, most = len(batch.budgets), int(batch.budgets.max())
@@ -94,10 +100,19 @@ class PickList:
         added = valid.sum(1)
         count, made = self.count + added, int(added.sum())
         budgets = self.budgets if ends is None else torch.where(ends, count, self.budgets)
+        grew = made > 0 or ends is not None and bool(ends.any())
         self.positions[sets[valid], at[valid]] = positions[valid]
         self.gains[sets[valid], at[valid]] = gains[valid]
-        self.count, self.budgets = count, budgets
+        self.count, self.budgets, self.grew = count, budgets, grew
         return made
+
+    def stuck(self, engine: str, bounds: bool = True) -> RuntimeError:
+        """The error to raise where a pass left all as it was, also its `bounds`: so would the next, for ever."""
+        what = "made no pick and lowered no bound" if bounds else "made no pick"
+        count = int(self.count.sum())
+        return RuntimeError(
+            f"internal error in {engine}: after {count} picks a pass {what}; please report it"
+        )
 
     def end(self, sets: Tensor) -> None:
         """Makes no more picks in the sets where `sets` (G,) is true."""
@@ -120,7 +135,7 @@ class Collector:
         self.gains[batch.sets, :most] = made.gains.cpu()
 
     def count(self, **facts: int) -> None:
-        """Adds to the counts that go into `info`."""
+        """Adds to the counts of work that go into `info`; work that memory made an engine repeat counts again."""
         for name, value in facts.items():
             self.info[name] = self.info.get(name, 0) + value
 

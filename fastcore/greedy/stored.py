@@ -16,7 +16,7 @@ from fastcore.greedy.batches import Batch, pick
 from fastcore.greedy.coverage import MATRIX_BYTES, FeatureCoverage
 from fastcore.memory import TILE_BYTES, block_rows, table_fits, tile_rows
 from fastcore.ops.choice import choose, tolerance, wins
-from fastcore.ops.coverage_gains import EXCESS, coverage_gains
+from fastcore.ops.coverage_gains import coverage_gains
 from fastcore.similarity import FeatureSimilarity
 
 MEASURED = 16
@@ -101,25 +101,28 @@ class StoredCoverage(FeatureCoverage):
         picks, gains = rows.new_full((1, most), -1), upper.new_zeros(1, most)
         evaluated = refined = 0
         for t in range(int(budgets[0])):
-            lower, exact = torch.full_like(upper, -torch.inf), torch.full_like(upper, -torch.inf)
+            exact, fresh = torch.full_like(upper, -torch.inf), torch.zeros_like(upper, dtype=torch.bool)
             while True:
-                best = float(lower.max())
-                bar = best - tolerance(best, floor)
-                near = (upper >= bar) & (upper > -torch.inf)
-                unknown = (near & (lower == -torch.inf)).nonzero()[:, 0]
-                if len(unknown):
-                    some = unknown[upper[unknown].sort(descending=True, stable=True).indices[:MEASURED]]
-                    above, below = self._bounds(similarity[:, some.to(device)], coverage)
-                    upper[some] = torch.minimum(upper[some], above)
-                    lower[some] = torch.minimum(below, upper[some])
+                best = float(exact.max())
+                rivals = (
+                    (exact == -torch.inf) & (upper > -torch.inf) & (upper >= best - tolerance(best, floor))
+                )
+                top = upper.where(rivals, -torch.inf).topk(min(MEASURED, len(upper))).indices
+                top = top[rivals[top]]
+                if not len(top):
+                    break
+                if not fresh[top[0]]:
+                    some = top[~fresh[top]]
+                    above = coverage_gains(similarity[:, some.to(device)], coverage - self.error)
+                    upper[some] = torch.minimum(upper[some], above[0].cpu())
+                    fresh[some] = True
                     evaluated += len(some)
                     continue
-                some = (near & (exact == -torch.inf)).nonzero()[:, 0][:COLUMNS]
-                if not len(some):
-                    break
-                columns = self._exact_columns(rows[some], rows[upper.argsort(descending=True)[:COLUMNS]])
-                found = (columns - coverage).clamp_(min=0).sum(1).cpu()
-                exact[some] = upper[some] = lower[some] = found
+                # Copies of the most promising one, which have its bound, are measured with it.
+                bound = upper[top[0]]
+                some = top[fresh[top] & (upper[top] == bound)][:COLUMNS]
+                columns = self._exact_columns(rows[some], rows[top[:COLUMNS]])
+                exact[some] = upper[some] = (columns - coverage).clamp_(min=0).sum(1).cpu()
                 refined += len(some)
             p = choose(exact, rows, floor)
             if p is None or not wins(exact, p, int(rows[p]), *limits):
@@ -130,13 +133,6 @@ class StoredCoverage(FeatureCoverage):
         bounds = self.bounds.scatter(1, at, upper[None].to(device))
         counts = torch.tensor([[evaluated, refined]], device=device)
         return picks.to(device), gains.to(device), counts, (coverage, bounds)
-
-    def _bounds(self, similarity: Tensor, coverage: Tensor) -> tuple[Tensor, Tensor]:
-        """(B,) on the CPU, above and below the gains of candidates with these similarities (1, B, n)."""
-        above = coverage_gains(similarity, coverage - self.error)
-        # What the op adds is taken off again.
-        below = coverage_gains(similarity, coverage + self.error + EXCESS * coverage.abs()) * (1 - EXCESS)
-        return above[0].cpu(), below[0].cpu()
 
     def _exact_columns(self, rows: Tensor, likely: Tensor) -> Tensor:
         """(m, n) float64 similarity of m rows with all; made together with those `likely` to follow."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 import subprocess
 import sys
 import time
@@ -277,6 +278,85 @@ def test_convolutions_run_in_float32_and_the_users_setting_is_put_back():
     with full_precision():
         assert conv.fp32_precision == "ieee"
     assert conv.fp32_precision == before != "ieee"
+
+
+def precision_settings():
+    """The settings of torch that a reader can see, with what the older getter says of them."""
+    backends = torch.backends
+    owners = backends, backends.cuda.matmul, backends.cudnn, backends.cudnn.conv, backends.cudnn.rnn
+    owners += backends.mkldnn, backends.mkldnn.matmul, backends.mkldnn.conv, backends.mkldnn.rnn
+    seen = [owner.fp32_precision for owner in owners]
+    for older in (torch.get_float32_matmul_precision, lambda: backends.cuda.matmul.allow_tf32):
+        try:
+            seen.append(older())
+        except RuntimeError:
+            seen.append("refused")  # older and newer settings contradict each other
+    return seen
+
+
+@pytest.fixture
+def fresh_precision():
+    """Calls set torch back to how it starts; so does the end of the test."""
+
+    def reset():
+        backends = torch.backends
+        torch.set_float32_matmul_precision("highest")
+        backends.fp32_precision = backends.cudnn.fp32_precision = "none"
+        for owner in (backends.cuda, backends.mkldnn):
+            owner.matmul.fp32_precision = "none"
+        for name in ("conv", "rnn"):
+            getattr(backends.mkldnn, name).fp32_precision = "none"
+            getattr(backends.cudnn, name).fp32_precision = "tf32"
+
+    yield reset
+    reset()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"older": "high"},
+        {"cuda.matmul": "tf32"},
+        {"mkldnn.matmul": "bf16"},
+        {"mkldnn.conv": "bf16", "cudnn.rnn": "ieee"},
+        {"": "tf32"},
+        {"": "tf32", "cuda.matmul": "ieee"},
+        {"": "ieee", "cuda.matmul": "tf32"},
+        {"older": "medium", "cuda.matmul": "ieee"},
+        {"cuda.matmul": "tf32", "older": "high"},
+        {"": "tf32", "older": "highest"},
+    ],
+    ids=str,
+)
+def test_whatever_precision_was_set_picks_are_the_same_and_it_is_put_back(settings, fresh_precision):
+    """Also what follows a setting of all backends still follows it."""
+
+    def say():
+        fresh_precision()
+        for name, value in settings.items():
+            if name == "older":
+                torch.set_float32_matmul_precision(value)
+            else:
+                owner = operator.attrgetter(name)(torch.backends) if name else torch.backends
+                owner.fp32_precision = value
+
+    def and_later():
+        torch.backends.fp32_precision = "none"
+        return precision_settings()
+
+    expected = fastcore.select("facility_location", X, 5).indices.tolist()
+    say()
+    before, later = precision_settings(), and_later()
+    say()
+    assert fastcore.select("facility_location", X, 5).indices.tolist() == expected
+    assert precision_settings() == before
+    with full_precision():
+        backends = torch.backends
+        inside = backends.cuda.matmul, backends.cudnn.conv, backends.mkldnn.matmul, backends.mkldnn.conv
+        assert [owner.fp32_precision for owner in inside] == ["ieee"] * 4
+        assert torch.get_float32_matmul_precision() == "highest" and not backends.cuda.matmul.allow_tf32
+    assert precision_settings() == before
+    assert and_later() == later
 
 
 def test_a_gpu_without_a_number_is_the_current_one(monkeypatch):

@@ -81,6 +81,23 @@ def test_every_row_goes_to_the_closest_pick_of_its_class(kind, tile, monkeypatch
         assert whole.tolist() == brute_force(closeness, np.zeros_like(labels), picks), (kind, seed)
 
 
+@pytest.mark.parametrize("metric", ["euclidean", "rbf"])
+@pytest.mark.parametrize("tile", [1024, 3])
+def test_equal_but_for_rounding(metric, tile, monkeypatch):
+    """Far from the origin, picks at one distance from a row: the first of them, whatever rounding says."""
+    monkeypatch.setattr(assignment, "_TILE", tile)
+    rng = np.random.default_rng(2)
+    for width in (200, 2000):
+        grid = 2.0**-10
+        base = (rng.integers(2**22, 2**23, width) * grid).astype(np.float32)
+        step = rng.integers(-40, 41, width) * 8 * grid
+        around = np.stack([base + step * rng.choice([-1, 1], width) for _ in range(12)]).astype(np.float32)
+        farther = base + 2 * step
+        rows = view(torch.from_numpy(np.stack([base, farther, *around]).astype(np.float32)), metric, 1e-9)
+        owners = assign(rows, Partition.whole(14, 0), torch.arange(1, 14), "similarity")
+        assert owners.tolist() == [1, *range(13)], width
+
+
 @pytest.mark.parametrize("kind", ["features euclidean", "dense", "sparse"])
 def test_there_is_no_loop_over_classes(kind):
     calls = []

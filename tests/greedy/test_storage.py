@@ -15,8 +15,10 @@ import torch
 import fastcore
 from fastcore import inputs, memory
 from fastcore.budget import Partition
+from fastcore.greedy.batches import batches
 from fastcore.greedy.facility_location import facility_location
-from fastcore.rows import StoredRows
+from fastcore.greedy.stored import StoredCoverage
+from fastcore.rows import StoredRows, Streamed, each_tile
 from fastcore.similarity import FeatureSimilarity
 from tests.greedy.shortage import Shortage
 from tests.greedy.test_backends import blobs, tied
@@ -85,6 +87,58 @@ def test_facility_location_with_and_without_a_table(metric: str, limit: int) -> 
         assert ("columns" in got.info and got.info["columns"] > 0) == (
             limit == 1 or metric in ("euclidean", "rbf")
         )
+
+
+@pytest.mark.parametrize("metric", ["cosine", "dot"])
+def test_the_table_holds_all_similarities(metric: str) -> None:
+    """Also those that are mirrored, where several strips are made."""
+    table = narrow(torch.float16, 3, 100, 6, around)
+    view = FeatureSimilarity(StoredRows(table, CPU, asked=True), metric)
+    batch = next(batches(Partition.whole(100, 10), CPU, 1))
+    with memory.sizes(tile=4 * 106 * 30):
+        torch.use_deterministic_algorithms(True)  # what is not written is nan
+        try:
+            rows = StoredCoverage(view, batch, 1 << 40)
+        finally:
+            torch.use_deterministic_algorithms(False)
+        assert rows.step() == 30 and rows.matrix is not None
+    exact = rows.columns(torch.arange(100)[None]).mT
+    assert bool(((rows.matrix.double() - exact).abs() <= rows.error).all())
+
+
+@pytest.mark.parametrize("metric", ["cosine", "dot", "euclidean"])
+@pytest.mark.parametrize("limit", [1, 1 << 40])
+def test_a_pick_is_not_made_again_where_nothing_is_to_gain(metric: str, limit: int) -> None:
+    """Behind one copy of every row all others are worth 0, as is a pick."""
+    distinct = torch.tensor([[3, 0], [0, 2], [1, 1], [2, 1]])
+    table = distinct[torch.tensor([0, 1, 2, 0, 1, 3, 3, 2, 1, 0, 2, 3])].half()
+    with memory.sizes(block=limit):
+        view = FeatureSimilarity(StoredRows(table, CPU, asked=True), metric)
+        got = facility_location(view, Partition.whole(12, 12), memory=40 << 20, block=5)
+    assert sorted(got.rows[0].tolist()) == list(range(12))
+    expected = facility_location(FeatureSimilarity(table.float(), metric), Partition.whole(12, 12))
+    assert got.rows.tolist() == expected.rows.tolist()
+
+
+@pytest.mark.parametrize("limit", [1, 1 << 40])
+def test_equal_but_for_rounding(limit: int) -> None:
+    """Groups of rows that have nothing in common with each other, and are alike but for the order of their rows.
+
+    Gains of two groups are added up in another order: their float64 sums differ in the last digits, and the lowest
+    row comes first all the same.
+    """
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        pattern = rng.integers(1, 9, (7, 3))
+        table = np.zeros((8, 7, 8, 3), np.float16)
+        for group in range(8):
+            table[group, :, group] = pattern[rng.permutation(7)]
+        rows = torch.from_numpy(table.reshape(56, 24))
+        with memory.sizes(block=limit):
+            view = FeatureSimilarity(StoredRows(rows, CPU, asked=True), "cosine")
+            got = facility_location(view, Partition.whole(56, 30), memory=40 << 20)
+        expected = facility_location(FeatureSimilarity(rows.float(), "cosine"), Partition.whole(56, 30))
+        assert got.rows.tolist() == expected.rows.tolist(), f"seed {seed}"
 
 
 def test_more_options() -> None:
@@ -188,6 +242,30 @@ def test_errors(method: str, data: Any, options: dict[str, Any], words: str) -> 
     with pytest.raises(ValueError, match=words) as caught:
         fastcore.select(method, data, 1, **options)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("numbers", [None, torch.arange(99, 0, -2)])
+def test_tiles_are_converted_in_one_place(
+    numbers: torch.Tensor | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what is done to a tile does not reach the rows: also where they need no conversion but for strides."""
+    made, empty = [], torch.empty
+    monkeypatch.setattr(torch, "empty", lambda *size, **kind: made.append(size) or empty(*size, **kind))
+    for table in (narrow(torch.float16, 3, 100, 8), torch.from_numpy(blobs(3, 100, 16))[:, ::2]):
+        rows = Streamed(StoredRows(table, CPU, asked=True), numbers)
+        expected = table.float() if numbers is None else table[numbers].float()
+        seen: list[torch.Tensor] = []
+
+        def work(_: slice, tile: torch.Tensor, seen: list[torch.Tensor] = seen) -> None:
+            seen.append(tile[0].clone())
+            tile.zero_()
+
+        for each in (lambda x: [work(*tile) for tile in x.tiles(0)], lambda x: each_tile(work, x, 0)):
+            seen.clear(), made.clear()
+            with memory.sizes(tile=640):
+                each(rows)
+            assert torch.equal(torch.cat(seen), expected)
+            assert len(seen) > 2 and len(made) <= 2, "the last tile is a smaller one"
 
 
 @pytest.mark.parametrize(("method", "metric"), PAIRS)
