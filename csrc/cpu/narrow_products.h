@@ -1,0 +1,36 @@
+// Products of rows with a few others, whose sums stay in registers.
+#pragma once
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+namespace fastcore::cpu {
+namespace FASTCORE_ISA {
+
+// `count` others (count, width) number by number, kTogether at a time, zeros where there are fewer.
+template <typename T, int kTogether>
+inline std::vector<T> packed(const float* others, int64_t count, int64_t width) {
+  const int64_t groups = (count + kTogether - 1) / kTogether;
+  std::vector<T> out(static_cast<size_t>(groups * width * kTogether), T(0));
+  for (int64_t other = 0; other < count; ++other)
+    for (int64_t k = 0; k < width; ++k)
+      out[(other / kTogether * width + k) * kTogether + other % kTogether] = others[other * width + k];
+  return out;
+}
+
+// Products of kRows rows (kRows, width) with kTogether packed others.
+template <typename T, int kRows, int kTogether>
+inline void multiply(const T* rows, const T* others, int64_t width, T (&out)[kRows][kTogether]) {
+  typedef T Lanes __attribute__((vector_size(32), aligned(alignof(T))));  // arrays would live in memory
+  constexpr int kVectors = kTogether * sizeof(T) / sizeof(Lanes);
+  Lanes sums[kRows][kVectors] = {};
+  for (int64_t k = 0; k < width; ++k) {
+    const Lanes* other = reinterpret_cast<const Lanes*>(others + k * kTogether);
+    for (int i = 0; i < kRows; ++i)
+      for (int v = 0; v < kVectors; ++v) sums[i][v] += rows[i * width + k] * other[v];
+  }
+  std::memcpy(out, sums, sizeof(sums));
+}
+
+}  // namespace FASTCORE_ISA
+}  // namespace fastcore::cpu
