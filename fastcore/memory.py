@@ -283,7 +283,7 @@ def free_bytes(device: torch.device) -> int:
 
 
 def ran_out(error: BaseException) -> bool:
-    """Whether an error says that the memory of a device was not enough: torch's, an NVIDIA library's, or our ops'."""
+    """Whether an error says that a device had too little memory: torch's, an NVIDIA library's, or our ops'."""
     if isinstance(error, torch.OutOfMemoryError):
         return True
     words = ("out of memory", "_STATUS_ALLOC_FAILED", "calling `cublasCreate", "can't allocate memory")
