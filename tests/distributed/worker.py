@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.distributed as dist
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -20,31 +19,18 @@ import cases
 import mistakes
 
 import fastcore
-from fastcore.distributed.communication import Ranks
 from fastcore.distributed.shards import Shards
 
-TOP, CALL = Shards.top, Ranks._call
-NCCL = (torch.bool, torch.uint8, torch.int8, torch.int32, torch.int64, torch.float32, torch.float64)
-"""Types that NCCL moves, of those that rows, numbers of rows, gains and letters have."""
+TOP = Shards.top
 
 
 def small_top(shards: Shards, values: Any, block: int, floor: Any = 0.0) -> Any:
     return TOP(shards, values, max(1, block // 64), floor)
 
 
-def as_for_nccl(ranks: Ranks, collective: Any, *args: Any, **settings: Any) -> None:
-    """A collective, whose tensors must be such as NCCL takes: gloo takes others, too."""
-    for value in args:
-        for each in value if isinstance(value, list) else [value]:
-            if isinstance(each, torch.Tensor):
-                assert each.dtype in NCCL and each.is_contiguous(), f"{collective.__name__} of {each.dtype}"
-    CALL(ranks, collective, *args, **settings)
-
-
 def main(out: Path, names: list[str]) -> None:
     dist.init_process_group("gloo", timeout=datetime.timedelta(minutes=20))
     rank, size = dist.get_rank(), dist.get_world_size()
-    Ranks._call = as_for_nccl  # type: ignore[method-assign]
     group, found = dist.group.WORLD, dict[str, Any]()
     for name in names:
         case = cases.CASES[name]
