@@ -8,6 +8,7 @@ references, by the CPU kernels, or by the CUDA kernels on the stand-in of tests/
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,8 +27,8 @@ READS = ("item", "tolist", "__bool__", "__int__", "__float__", "__index__", "cpu
 SIZES = ("nonzero", "masked_select", "unique", "argwhere")
 """What waits for the device: it gives a number, or a size that depends on numbers."""
 
-ANYWHERE = ("copy_", "to", "__getitem__", "__setitem__", "index_put_")
-"""What takes tensors of the CPU beside others: copies, and row numbers."""
+ANYWHERE = ("copy_", "to", "__getitem__", "__setitem__", "index_put_", "_has_compatible_shallow_copy_type")
+"""What takes tensors of the CPU beside others: copies, row numbers, and the question whether a module can move."""
 
 FOREIGN = ("numpy", "__array__", "data_ptr")
 
@@ -137,18 +138,24 @@ class Card(TorchFunctionMode):
 
 
 class Stream:
-    """What is queued on it was done at once."""
+    """A stream, on which all is done at once, or an event."""
 
-    def __init__(self, device: Any = None) -> None:
-        pass
+    def __init__(self, device: Any = None, enable_timing: bool = False) -> None:
+        self.at = 0.0
 
     def wait_event(self, event: Any) -> None:
         pass
 
-    wait_stream = record = wait_event
+    wait_stream = wait_event
+
+    def record(self, stream: Any = None) -> None:
+        self.at = time.perf_counter()
 
     def synchronize(self) -> None:
         pass
+
+    def elapsed_time(self, end: Stream) -> float:
+        return 1e3 * (end.at - self.at)
 
 
 @contextlib.contextmanager
@@ -161,6 +168,10 @@ def card(free: int = 1 << 30, kernels: str = "reference") -> Iterator[Card]:
         "device_count": 1,
         "current_device": 0,
         "empty_cache": None,
+        "synchronize": None,
+        "set_device": None,
+        "reset_peak_memory_stats": None,
+        "get_device_name": "no card",
         "max_memory_allocated": 0,
         "memory_reserved": 0,
         "memory_allocated": 0,
@@ -168,10 +179,14 @@ def card(free: int = 1 << 30, kernels: str = "reference") -> Iterator[Card]:
         "get_device_capability": (9, 0),
         "current_stream": Stream(),
     }
+    generator = torch.Generator
     with pytest.MonkeyPatch.context() as patch:
         for name, value in given.items():
             patch.setattr(torch.cuda, name, lambda device=None, value=value: value)
         patch.setattr(torch.version, "cuda", "13.0")
+        patch.setattr(torch, "Generator", lambda device="cpu": generator())
+        # Parameters that move are made anew: their class says where they are.
+        patch.setattr(torch.__future__, "_overwrite_module_params_on_conversion", True)
         patch.setattr(torch.cuda, "Stream", Stream)
         patch.setattr(torch.cuda, "Event", Stream)
         patch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())

@@ -8,11 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
+from torch.utils.data import TensorDataset
 
 import fastcore
 from fastcore import memory
+from fastcore.ops import native
+from fastcore.ops.native import selftest
 from tests.api.material import COMPARING, METHODS, pairs, select, signals_of
 from tests.card import OnCard, card
+from tests.ops.backends import CPU_ONLY
 
 X = np.random.default_rng(0).standard_normal((60, 5)).astype(np.float32)
 Y = np.arange(60) % 3
@@ -110,6 +115,25 @@ def test_arrays_of_the_card() -> None:
             balanced = fastcore.select(method, rows, 9, labels=labels)
             assert balanced.info["device"] == "cuda:0" and balanced.assignments(rows).shape == (60,)
         assert balanced.indices.tolist() == fastcore.select(method, X, 9, labels=Y).indices.tolist()
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "forgetting"])
+def test_a_network(method: str) -> None:
+    """On the host, run on the card, and where it was afterwards."""
+    torch.manual_seed(0)
+    images, labels = torch.randn(30, 3, 6, 6), torch.arange(30) % 3
+    layers = (nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    given: dict[str, Any] = {"model": nn.Sequential(*layers), "dataset": TensorDataset(images, labels)}
+    if method == "glister":
+        given["validation"] = given["dataset"]
+    check(lambda **where: fastcore.select(method, k=6, **given, **where))
+    assert not any(isinstance(each, OnCard) for each in given["model"].state_dict().values())
+
+
+def test_the_self_test_of_the_ops() -> None:
+    native.status()
+    with card(kernels="cpu"):
+        assert selftest.failures("cuda", lambda op, device: op not in CPU_ONLY) == {}
 
 
 @pytest.mark.parametrize("rows", ["", "0"], ids=["blocks", "grid"])
