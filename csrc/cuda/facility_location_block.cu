@@ -15,7 +15,7 @@ void launch_sets(const FacilityLocationBlock& args, double* lower, const Queue& 
 }
 
 // Queues rounds until all sets have ended. How many it takes depends on the data, so the host looks after
-// every few: a wait of some 20 us beside hundreds of them.
+// every few: one wait beside many launches.
 int launch_grid(const FacilityLocationBlock& args, double* lower, const Queue& queue) {
   constexpr int kThreads = 256, kRounds = 16;
   constexpr int64_t kMostBlocks = 2048;
