@@ -1,9 +1,8 @@
 // Steps whose launches are the same again and again, queued as a CUDA graph of several steps where that can
 // be had.
 //
-// To queue a launch takes the host 2 to 3 us, which is as long as a kernel of a step may run on small data; a
-// graph of many launches takes it a few. What differs between two steps, such as the number of the pick,
-// stands in device memory.
+// On small data the host may take longer to queue a launch than the kernel runs; a graph of many launches it
+// queues as one. What differs between two steps, such as the number of the pick, stands in device memory.
 #pragma once
 #include "simt.cuh"
 
