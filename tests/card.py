@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -46,28 +47,49 @@ def is_there(value: Any) -> bool:
     return isinstance(value, OnCard) or getattr(value, "on_card", False)
 
 
-def placed(value: Any, there: bool) -> Any:
-    """A result, on the card or not."""
-    if not isinstance(value, torch.Tensor) or is_there(value) == there:
-        return value
-    if value.layout != torch.strided:
-        value = value.clone()
-        value.on_card = there
-        return value
-    return value.as_subclass(OnCard if there else torch.Tensor)  # type: ignore[arg-type]
-
-
 class Card(TorchFunctionMode):
     """Keeps apart what is on the card and what is not.
 
     Attributes:
         waits: how often the host waited for a result.
         calls: operations on the card.
+        size, used, peak: bytes of its memory, of the tensors in it, and of those at any time. Where a result does
+            not fit, torch.OutOfMemoryError; memory that an operation takes for itself is not counted.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, size: int) -> None:
         super().__init__()
-        self.waits = self.calls = 0
+        self.waits = self.calls = self.used = self.peak = 0
+        self.size = size
+        self._held: dict[int, int] = {}  # tensors in each piece of memory
+
+    def placed(self, value: Any, there: bool) -> Any:
+        """A result, on the card or not."""
+        if not isinstance(value, torch.Tensor) or is_there(value) == there:
+            return value
+        if value.layout != torch.strided:
+            value = value.clone()
+            value.on_card = there
+            return value
+        if not there:
+            return value.as_subclass(torch.Tensor)
+        value = value.as_subclass(OnCard)
+        memory = value.untyped_storage()
+        where, size = memory.data_ptr(), memory.nbytes()
+        if where not in self._held:
+            self.used += size
+        self._held[where] = self._held.get(where, 0) + 1
+        weakref.finalize(value, self._drop, where, size)
+        if self.used > self.size:
+            raise torch.OutOfMemoryError(f"CUDA out of memory. Tried to allocate {size} bytes (made up)")
+        self.peak = max(self.peak, self.used)
+        return value
+
+    def _drop(self, where: int, size: int) -> None:
+        self._held[where] -= 1
+        if self._held[where] == 0:
+            del self._held[where]
+            self.used -= size
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs, name = dict(kwargs or {}), getattr(func, "__name__", "")
@@ -93,7 +115,7 @@ class Card(TorchFunctionMode):
             result = func(*args, **kwargs)
             if moved:
                 result = result.clone()
-            return tree_map(lambda value: placed(value, there), result)
+            return tree_map(lambda value: self.placed(value, there), result)
 
     @staticmethod
     def _there(func: Any, name: str, args: Any, kwargs: Any, ours: bool) -> bool:
@@ -173,16 +195,16 @@ def card(free: int = 1 << 30, kernels: str = "reference") -> Iterator[Card]:
         "reset_peak_memory_stats": None,
         "get_device_name": "no card",
         "max_memory_allocated": 0,
-        "memory_reserved": 0,
-        "memory_allocated": 0,
-        "mem_get_info": (free, 2 * free),
         "get_device_capability": (9, 0),
         "current_stream": Stream(),
     }
-    generator = torch.Generator
+    generator, made = torch.Generator, Card(free)
     with pytest.MonkeyPatch.context() as patch:
         for name, value in given.items():
             patch.setattr(torch.cuda, name, lambda device=None, value=value: value)
+        for name in ("memory_reserved", "memory_allocated"):
+            patch.setattr(torch.cuda, name, lambda device=None: made.used)
+        patch.setattr(torch.cuda, "mem_get_info", lambda device=None: (free - made.used, free))
         patch.setattr(torch.version, "cuda", "13.0")
         patch.setattr(torch, "Generator", lambda device="cpu": generator())
         # Parameters that move are made anew: their class says where they are.
@@ -199,5 +221,5 @@ def card(free: int = 1 << 30, kernels: str = "reference") -> Iterator[Card]:
                 "has_kernel",
                 lambda op, device, name: (op not in CPU_ONLY or device == "cpu") and has(op, "cpu", name),
             )
-        with ops.use_backend("auto" if kernels != "reference" else kernels), Card() as made:
+        with ops.use_backend("auto" if kernels != "reference" else kernels), made:
             yield made

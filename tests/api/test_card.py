@@ -174,3 +174,29 @@ def test_the_host_waits_for_passes_and_not_for_picks(
     passes = chosen.info[unit] if unit else -(-k // 64)
     assert seen.waits <= 30 + most * passes, f"{seen.waits} waits, {passes} passes"
     assert seen.calls > 0
+
+
+@pytest.mark.parametrize(
+    ("method", "n", "d", "memory_of", "streamed"),
+    [
+        ("k_center", 40_000, 256, 0.6, True),
+        ("graph_cut", 40_000, 256, 0.6, True),
+        ("herding", 40_000, 256, 0.6, True),
+        ("facility_location", 1500, 512, 2.6, False),
+    ],
+)
+def test_a_card_that_is_too_small(method: str, n: int, d: int, memory_of: float, streamed: bool) -> None:
+    """Its memory is counted: more rows than it holds are read in tiles, and where it runs out work is repeated."""
+    rng = np.random.default_rng(0)
+    rows = (
+        rng.standard_normal((n, d), np.float32)
+        + 2 * rng.standard_normal((30, d), np.float32)[np.arange(n) % 30]
+    )
+    expected = fastcore.select(method, rows, 6)
+    with card(kernels="cpu", free=int(memory_of * rows.nbytes)) as seen:
+        got = fastcore.select(method, rows, 6, device="cuda")
+    assert got.indices.tolist() == expected.indices.tolist()
+    assert got.info["memory"]["streamed"] == streamed and 0 < got.info["memory"]["free"] <= seen.size
+    assert 0 < seen.peak <= seen.size
+    if not streamed:  # the rows twice, lists and a block are more than it has
+        assert got.info["memory"]["retries"] > 0
