@@ -25,6 +25,7 @@ MUTATED = {
     "matching_pursuit": ("taken", "correlations", "columns", "whitener", "picks", "gains", "weights"),
     "refine_products": ("products",),
     "facility_location_block": ("coverage", "bounds"),
+    "facility_location_factored": ("coverage", "bounds"),
     "facility_location_sparse": ("coverage", "bounds"),
     "linear_cut": ("values",),
     "deepfool_step": ("nearest", "step"),
@@ -41,9 +42,11 @@ CPU_ONLY = (
     "asymmetry",
     "coordinates",
     "euclidean_tile",
+    "facility_location_factored",
     "factored_columns",
     "factored_project",
     "factored_sum",
+    "nearest_factored",
 )
 
 Results = dict[str, Any]

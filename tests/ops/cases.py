@@ -37,6 +37,7 @@ from tests.ops.matrix_inputs import (
     refine_products,
 )
 from tests.ops.pursuit_inputs import matching_pursuit
+from tests.ops.reduced_inputs import facility_location_factored, nearest_factored
 from tests.ops.sparse_inputs import facility_location_sparse
 
 SHAPES = ((1, 1, 1), (1, 1, 33), (3, 50, 33), (2, 257, 33), (2, 40, 257), (1, 1100, 5))  # sets, rows, width
@@ -131,6 +132,15 @@ def _cases() -> Iterator[Case]:
         yield case(euclidean_tile, (1, 300, 3), kind, (33, 150, 10), False)
         yield case(euclidean_tile, (1, 300, 3), kind, (33, 150, 150), True)
     yield case(euclidean_tile, (1, 1, 1), "random", (1, 1, 0), True)
+    for kind in KINDS:
+        for covered in (False, True):
+            for dimensions in (2, 9):
+                yield case(facility_location_factored, (4, 70, 3), kind, 9, dimensions, covered)
+            yield case(facility_location_factored, (1, 150, 11), kind, 40, 20, covered)
+        yield case(nearest_factored, 90, 3, kind, 9, 4, 3)
+        yield case(nearest_factored, 203, 11, kind, 40, 20, 1)
+    yield case(facility_location_factored, (1, 1, 1), "random", 1, 1, False)
+    yield case(nearest_factored, 1, 1, "random", 1, 1, 1)
     for i, rows in enumerate((1, 7, 8, 31, 515, 1030)):
         yield from (case(asymmetry, 1 + i % 3, rows, changes) for changes in (0, 1, 20))
         yield from (case(asymmetry, 1 + i % 3, rows, 1, odd) for odd in (math.inf, -math.inf, math.nan))

@@ -59,6 +59,7 @@ LEADING = {
     *((op, "row_ids") for op in OPS),
     ("matching_pursuit", "picks"),
     ("euclidean_tile", "norms"),
+    ("nearest_factored", "members"),
     *(("facility_location_sparse", name) for name in ("values", "coverage", "budgets")),
 }
 """Arguments whose sizes are what the others are compared with."""
@@ -69,6 +70,11 @@ FREE = {
     ("facility_location_block", "second"): 2,
     ("euclidean_tile", "features"): 2,
     ("euclidean_tile", "second"): 2,
+    ("facility_location_factored", "second"): 2,
+    ("facility_location_factored", "reduced"): 2,
+    ("nearest_factored", "second"): 1,
+    ("nearest_factored", "reduced"): 1,
+    ("nearest_factored", "picks"): 1,
     ("factored_columns", "second"): 2,
     ("factored_columns", "others"): 1,
     ("factored_project", "second"): 2,

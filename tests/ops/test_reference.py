@@ -13,6 +13,7 @@ from tests.ops.backends import CUDA, GRID, Results, magnitude, run, run_referenc
 from tests.ops.cases import CASES, Case
 from tests.ops.inputs import Arguments, products_of, similarity_of
 from tests.ops.pursuit_inputs import active_gram
+from tests.ops.reduced_inputs import distances
 from tests.simt import build
 
 SUMS = ("project", "squared_norms", "weighted_sum", "factored_columns", "factored_project", "factored_sum")
@@ -79,6 +80,9 @@ def check(case: Case, backend: str) -> None:
         check_bounds(arguments, actual, actual.pop("bounds"))
         check_evaluations(arguments, actual, actual.pop("output 2"))
         del expected["bounds"], expected["output 2"]
+    if case.op == "facility_location_factored":
+        check_reduced_bounds(arguments, actual, actual.pop("bounds"))
+        del expected["bounds"], actual["output 2"], expected["output 2"]
     if case.op == "euclidean_tile" and int(expected["output 0"]):  # the tile is of no use
         del actual["out"], expected["out"]
     assert actual.keys() == expected.keys()
@@ -141,10 +145,10 @@ def rounding_of(op: str, arguments: Arguments, expected: Results) -> dict[str, f
     if op == "herding":
         scores = ROUNDING * (float(arguments["norms"].max()) + 1) * 10
         return {"output 1": scores, "residual": ROUNDING * size * 10}
-    if op == "facility_location_block":
+    if op in ("facility_location_block", "facility_location_factored"):
         rows = arguments["coverage"].shape[1]
         # A distance is the root of a difference: an error of 1e-16 in the square is one of 1e-8 near 0.
-        near = 1e-6 if arguments["metric"] == 3 else ROUNDING
+        near = 1e-6 if arguments.get("metric", 3) == 3 else ROUNDING
         return {"output 1": near * size * rows**0.5, "coverage": near * size}
     return {"output 1": ROUNDING * size * 100} if op == "facility_location_sparse" else {}
 
@@ -180,6 +184,29 @@ def check_bounds(arguments: Arguments, results: Results, bounds: Tensor) -> None
     assert torch.all(bounds[open_] >= left[open_] - slack)
     width = 2 * arguments["error"] * arguments["coverage"].shape[1]
     assert torch.all(bounds[open_] <= before[open_] + width + slack)
+
+
+def check_reduced_bounds(arguments: Arguments, results: Results, bounds: Tensor) -> None:
+    """Closed where it was or became closed; elsewhere at least the gain left."""
+    closed = arguments["bounds"] == -torch.inf
+    for g, picks in enumerate(results["output 0"]):
+        closed[g, picks[picks >= 0]] = True
+        similarity = arguments["parameter"] - distances(arguments, g)
+        left = np.maximum(0, similarity - results["coverage"][g].numpy()[:, None]).sum(0)
+        slack = 1e-6 * magnitude(arguments) * len(left) ** 0.5
+        assert np.all(bounds[g].numpy() >= np.where(closed[g].numpy(), -np.inf, left - slack))
+        if arguments["second"].shape[2] == arguments["reduced"].shape[2]:
+            # All is known of the rows: a bound is larger than the gain at the start by rounding alone.
+            root = (2 * arguments["relative"] * float(arguments["norms"].max())) ** 0.5
+            most = first(arguments, g) + slack + len(left) * root
+            assert np.all(bounds[g].numpy() <= np.where(closed[g].numpy(), -np.inf, most))
+    assert torch.equal(bounds == -torch.inf, closed)
+
+
+def first(arguments: Arguments, g: int) -> np.ndarray:
+    """The gains at the start: bounds from all coordinates are no larger."""
+    similarity = arguments["parameter"] - distances(arguments, g)
+    return np.maximum(0, similarity - arguments["coverage"][g].numpy()[:, None]).sum(0)
 
 
 def check_whitener(arguments: Arguments, whitener: Tensor) -> None:
