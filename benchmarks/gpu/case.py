@@ -76,6 +76,8 @@ class Case:
     objective: Callable[[Tensor], refcheck.Objective] | None = None
     judged_steps: int = 4
     remark: str = ""  # on the choice of the sizes, for the reader of the table
+    grows: bool = False  # whether later picks of a peer take longer than the first
+    seconds: float = 10.0  # for all that is done beside the times with a target
 
     speed_up = 5.0  # what is asked for beside every peer
     unit = "picks"  # what a peer's time is in proportion to
@@ -96,7 +98,7 @@ class Case:
     @property
     def weight(self) -> float:
         """Seconds that a whole run of the case may take where its targets are met: its share of the time."""
-        return 10.0 + sum(1.5 * size.target for size in self.sizes if size.target is not None)
+        return self.seconds + sum(1.5 * size.target for size in self.sizes if size.target is not None)
 
     def select(self, data: Data, size: Size, **options: Any) -> Any:
         """The selection that is timed."""

@@ -272,7 +272,7 @@ _ALL = (
     ),
     Case(
         "log_det", "log_det", (Size(20_000, 400), Size(50_000, 1000), Size(100_000, 2000, 1.0)), TINY, _features,
-        _log_det, loop=loops.log_det, peer_work={PLAIN: _cholesky},
+        _log_det, loop=loops.log_det, peer_work={PLAIN: _cholesky}, grows=True,
     ),
     Balanced(
         "gradmatch", "gradmatch", _by_class(0.1, 2.0), TINY_BALANCED, _gradients, _gradmatch, classes=CLASSES,

@@ -113,4 +113,5 @@ DEEPFOOL = DeepFool(
     width=3 * 224 * 224,
     loop=_no_loop,
     peer_work={PLAIN: _loop_work},
+    seconds=30.0,
 )

@@ -31,6 +31,7 @@ OTHERS = {  # further tests that are marked `gpu`, and what their modules import
 CONTRACT = "tests/api/test_contract.py"
 SAME = "benchmarks/gpu/same_picks.py"
 TOOLS = ("memcheck", "racecheck")
+LAST_TEST = 12.0  # seconds from the beginning of the last test to the end of them all
 ERRORS = 99  # the exit status of compute-sanitizer where it found something
 INCOMPLETE = 3  # that of the program it watches where not all ops had their turn
 SUITES = {"ops": "op table", "contract": "contract of the methods"}
@@ -146,7 +147,7 @@ def build(device: str, folder: Path, seconds: float) -> Record:
 
 def test_tasks(device: str, folder: Path, seconds: float, quick: bool) -> list[Task]:
     """The op table, and the contract of the methods in parts that run side by side."""
-    common = {"FASTCORE_GPU_DEVICE": device, "FASTCORE_GPU_STOP_AT": str(time.time() + seconds - 3)}
+    common = {"FASTCORE_GPU_DEVICE": device, "FASTCORE_GPU_STOP_AT": str(time.time() + seconds - LAST_TEST)}
     others = [path for path, needs in OTHERS.items() if all(map(importlib.util.find_spec, needs))]
     if "pytest" in standins.MISSING:  # they have fixtures
         others = []

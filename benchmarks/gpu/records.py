@@ -103,7 +103,9 @@ class RecordFile:
     def trouble(self) -> list[Record]:
         """Rows of ours that failed, or whose picks are wrong. A peer that fails is no trouble, nor is slowness."""
         mine = [r for r in self.records if r.who == OURS or r.case in ("build", "tests", "sanitizer")]
-        return [r for r in mine if r.status == "failed" or r.wrong]
+        return [
+            r for r in mine if r.status == "failed" or r.wrong or (r.case == "build" and r.status != "ok")
+        ]
 
     def save(self) -> None:
         """Writes the file after records have changed."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import queue
 import signal
@@ -18,7 +19,7 @@ from typing import Any, TextIO
 
 from benchmarks.gpu.case import Case, Size
 from benchmarks.gpu.clock import CEILINGS
-from benchmarks.gpu.facts import ROOT
+from benchmarks.gpu.facts import ROOT, UNKNOWN
 from benchmarks.gpu.records import OURS, Record, RecordFile
 
 START_SECONDS = 60.0  # until a worker answers that it is there
@@ -35,12 +36,13 @@ class Hand:
         self._log = log
         self._process: subprocess.Popen[str] | None = None
 
-    def ask(self, request: dict[str, Any], limit: float) -> dict[str, Any]:
-        """The answer to a request, or what became of the worker."""
+    def ask(self, request: dict[str, Any], limit: float, end: float = math.inf) -> dict[str, Any]:
+        """The answer to a request, within `limit` seconds and before `end`, or what became of the worker."""
         if self._process is None:
-            ready = self._start(min(START_SECONDS, max(limit, 1.0) + START_SECONDS / 2))
+            ready = self._start(min(START_SECONDS, end - time.monotonic()))
             if ready["status"] != "ready":
                 return ready
+        limit = min(limit, end - time.monotonic())
         assert self._process is not None and self._process.stdin is not None
         with contextlib.suppress(OSError):  # a worker that has ended is found out below
             self._process.stdin.write(json.dumps(request) + "\n")
@@ -153,11 +155,13 @@ class Schedule:
 
     def measure_ceilings(self, limit: float) -> None:
         """One row for each ceiling."""
-        reply = self.hand.ask({"what": "ceilings"}, limit)
+        reply = self.hand.ask({"what": "ceilings"}, limit, time.monotonic() + limit)
         if reply["status"] != "ok":
             self.out.leave(reply.get("note", ""), lambda record: record.case == "ceiling", reply["status"])
             return
         where = self.out.facts["device"]
+        if self.out.facts.get("card") == UNKNOWN and reply.get("card"):
+            self.out.facts["card"] = reply["card"]
         for name, value in reply["ceilings"].items():
             unit = CEILINGS[name]
             self.ceilings[name] = value * (1e9 if unit == "GB/s" else 1e12)
@@ -196,12 +200,12 @@ class _Run:
                 self._leave(self.lost[what][1], who=what, size=size)
                 continue
             limit = self._limit(size, what)
-            share = 0.15 if what in ("reference", "time", "check") else 0.08 if size == largest else 0.03
+            share = 0.15 if what in ("reference", "time", "check") else 0.05 if size == largest else 0.015
             request: dict[str, Any] = {"case": self.name, "what": what, "budget": share * limit}
             if size is not None:
                 request["size"] = dataclasses.asdict(size)
             print(f"  {self.name}, {what}{f', n = {size.n:,}, k = {size.k:,}' if size else ''}", flush=True)
-            reply = self.all.hand.ask(request, limit)
+            reply = self.all.hand.ask(request, limit, self.until)
             self._keep(size, what, reply)
             if size is not None and what == "time" and reply["status"] != "ok":
                 self._leave(f"ours: {reply['status']} at n = {size.n:,}")

@@ -53,7 +53,8 @@ def _given(*strategies: Any, **named: Any) -> Callable[[Any], Any]:
         kept = kept[: len(kept) - len(strategies)]
         skipped.__name__, skipped.__doc__ = test.__name__, test.__doc__
         skipped.__signature__ = inspect.Signature(kept)  # type: ignore[attr-defined]
-        skipped.pytestmark = getattr(test, "pytestmark", [])  # type: ignore[attr-defined]
+        for kept_by in ("pytestmark", "arguments", "marked"):  # of pytest, and of its stand-in
+            setattr(skipped, kept_by, getattr(test, kept_by, []))
         return skipped
 
     return decorate

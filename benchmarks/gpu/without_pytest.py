@@ -104,7 +104,7 @@ def main(given: list[str] | None = None) -> int:
     ]
     part, _, parts = os.environ.get("FASTCORE_GPU_SHARD", "0/1").partition("/")
     report = ElementTree.Element("testsuite")
-    failures = 0
+    failures, written = 0, time.time()
     for test in tests[int(part) :: int(parts)]:
         if time.time() > float(os.environ.get("FASTCORE_GPU_STOP_AT", "inf")):
             print("time is over")
@@ -118,6 +118,9 @@ def main(given: list[str] | None = None) -> int:
             print(f"{test.name}\n{why}", flush=True)
         if failures >= MOST_FAILURES:
             break
+        if time.time() > written + 1:  # it may be killed
+            ElementTree.ElementTree(report).write(options.xml)
+            written = time.time()
     ElementTree.ElementTree(report).write(options.xml)
     print(f"{len(report)} tests, {failures} failed")
     return 1 if failures else 0

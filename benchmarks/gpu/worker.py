@@ -49,7 +49,8 @@ class Worker:
         """Runs what is asked for. What goes wrong is in the answer."""
         what = request["what"]
         if what == "ceilings":
-            return {"ceilings": clock.ceilings(self.clock, self.quick)}
+            card = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else ""
+            return {"ceilings": clock.ceilings(self.clock, self.quick), "card": card}
         case: Case = self.cases[request["case"]]
         if what == "reference":
             return {"refcheck": case.reference(self.quick, self.device)}
@@ -110,6 +111,8 @@ class Worker:
             "peak_bytes": measured.peak_bytes or "",
             "note": "" if count == units else f"scaled from {count:,} of {units:,} {case.unit}",
         }
+        if case.grows and count < units:
+            reply["note"] += ", of which later ones take longer: a lower bound"
         if self._selection is not None:
             reply["refcheck"] = case.agrees(data, self._selection, measured.result)
         if name in case.peer_work:
@@ -146,10 +149,15 @@ def main() -> int:
     options = parser.parse_args()
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    device = torch.device(options.device)
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    worker = Worker(device, options.quick)
+    try:
+        device = torch.device(options.device)
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        worker = Worker(device, options.quick)
+    except Exception as error:  # no such device, or none that works
+        note = f"{type(error).__name__}: {error}".split("\n")[0][:200]
+        print(json.dumps({"status": "failed", "note": note, "broken": True}), file=answers, flush=True)
+        raise
     print(json.dumps({"status": "ready"}), file=answers, flush=True)
     for line in sys.stdin:
         reply = guarded(worker, json.loads(line))

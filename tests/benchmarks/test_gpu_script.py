@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 import torch
 
+import benchmarks.gpu.__main__ as script_main
 from benchmarks.gpu import phases, schedule, worker
-from benchmarks.gpu.case import IMAGENET, Size, Work
+from benchmarks.gpu.case import Size
 from benchmarks.gpu.cases import CASES
 from benchmarks.gpu.faults import FAULTS
 from benchmarks.gpu.records import Record, RecordFile
-from benchmarks.gpu.report import short, table
-from fastcore.numerics import assume_tensor_cores
+from benchmarks.gpu.report import short, summary, table
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "benchmarks" / "run_gpu.sh"
@@ -32,8 +32,12 @@ def script(out: Path, *arguments: str) -> tuple[subprocess.CompletedProcess[str]
     command = [str(SCRIPT), "--device", "cpu", "--quick", "--output", str(out), *arguments]
     environment = {**os.environ, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    with open(out / "gpu.csv", newline="") as file:
-        return done, list(csv.DictReader(file))
+    return done, read(out / "gpu.csv")
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def check_columns(rows: list[dict[str, str]]) -> None:
@@ -125,14 +129,13 @@ def test_time_that_is_over_leaves_empty_rows(tmp_path: Path) -> None:
         assert row["note"] == (f"left out by --skip {option}" if option else "no time left")
 
 
-def test_a_wrong_name_is_one_line(tmp_path: Path) -> None:
-    command = [str(SCRIPT), "--cases", "k_centre", "--output", str(tmp_path)]
-    environment = {**os.environ, "PYTHON": sys.executable}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 2 and "'k_centre' is not one of k_center" in done.stderr
+def test_a_wrong_name_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        script_main.arguments(["--cases", "k_centre"])
+    assert "'k_centre' is not one of k_center" in capsys.readouterr().err
 
 
-def fake(request: dict[str, Any], limit: float) -> dict[str, Any]:
+def fake(request: dict[str, Any], limit: float, end: float) -> dict[str, Any]:
     """Stands for a worker where all is well."""
     work = {"value": 1.0, "low": 1.0, "high": 1.0, "repeats": 1, "work": [1e9, 1e9, "float32"]}
     return {
@@ -191,50 +194,19 @@ def test_a_line_that_is_cut_off_is_a_failure(tmp_path: Path) -> None:
         hand._command = [sys.executable, "-c", program]
         reply = hand.ask({"what": "time"}, 20.0)
         assert reply["status"] == "failed" and "stat" in reply["note"]
+        hand._command = [sys.executable, "-c", "import time; time.sleep(60)"]  # a start counts as well
+        begin = schedule.time.monotonic()
+        assert hand.ask({"what": "time"}, 20.0, begin + 0.5)["status"] == "timeout"
+        assert schedule.time.monotonic() - begin < 10
         hand.stop()
 
 
-def test_the_targets_are_those_at_full_size() -> None:
-    full = {name: [size for size in case.sizes if size.target is not None] for name, case in CASES.items()}
-    seconds = {name: [size.target for size in sizes] for name, sizes in full.items()}
-    assert seconds == {
-        "k_center": [2, 15], "graph_cut": [2], "herding": [8], "contextual_diversity": [4], "cal": [3],
-        "glister": [15, 15], "facility_location_balanced": [0.8], "facility_location": [120], "log_det": [1],
-        "gradmatch": [2], "craig": [1.5], "deepfool": [], "facility_location_float32": [],
-    }  # fmt: skip
-    assert CASES["deepfool"].speed_up == 30 and CASES["k_center"].speed_up == 5
-    assert [size.k for size in full["k_center"]] == [12_812, 128_117]
-    assert all(size.n in (IMAGENET, 1_281_000, 100_000) for sizes in full.values() for size in sizes)
-    for case in CASES.values():
-        assert [size.n for size in case.sizes] == sorted(size.n for size in case.sizes)
-
-
-def test_counts_are_those_of_the_formulas() -> None:
-    size = Size(IMAGENET, 12_812)
-    assert CASES["k_center"].work(size, {"passes": 30}) == Work(
-        30 * 4.0 * IMAGENET * 512, 2.0 * IMAGENET * 12_812 * 512
-    )
-    assert CASES["herding"].work(size, {}).bytes == pytest.approx(8.4e12, rel=0.01)
-    balanced = Size(1_281_000, 128_100, classes=1000)
-    gram = CASES["craig"].work(balanced, {})
-    assert 2 * gram.operations == pytest.approx(2 * 1000 * 1281**2 * 1512)  # 5 TFLOP, of which half is made
-    assert CASES["log_det"].work(Size(100_000, 2000), {"passes": 10}).ceiling == "float64"
-    whole, columns = CASES["facility_location"].work, 3 * IMAGENET
-    plain = whole(size, {"columns": columns})
-    assert plain == Work(4.0 * IMAGENET * columns * 3, 2.0 * IMAGENET * columns * 512)
-    rounded = whole(size, {"columns": columns, "tensor_core_columns": columns, "refined_pairs": 10**6})
-    assert rounded == Work(plain.bytes, plain.operations, "tf32")
-    assert whole(size, {"columns": columns, "tensor_core_columns": columns // 2}).ceiling == "float32"
-
-
-def test_the_case_without_tensor_cores_uses_none() -> None:
-    size = Size(400, 40)
-    made = CASES["facility_location"].make(size, torch.device("cpu"))
-    with assume_tensor_cores(True):
-        through = CASES["facility_location"].select(made, size, memory=300_000)
-        without = CASES["facility_location_float32"].select(made, size, memory=300_000)
-    assert "tensor_core_columns" in through.info and "tensor_core_columns" not in without.info
-    assert through.indices.tolist() == without.indices.tolist()
+def test_a_worker_without_its_device_says_so(tmp_path: Path) -> None:
+    with schedule.log_file(tmp_path, "log") as log:
+        hand = schedule.Hand("cuda:99", True, log)
+        reply = hand.ask({"what": "ceilings"}, 20.0)
+        hand.stop()
+    assert reply["status"] == "failed" and "process ended" not in reply["note"] and "rror" in reply["note"]
 
 
 def test_a_target_is_judged_in_its_unit() -> None:
@@ -253,19 +225,31 @@ def test_a_target_is_judged_in_its_unit() -> None:
 
 
 def test_the_file_is_whole_after_every_row(tmp_path: Path) -> None:
-    out = RecordFile(tmp_path / "new" / "gpu.csv", {"card": "none, here"})
-    first = out.add(Record("a", "fastcore", n=10, value=0.5))
+    planned = [Record("a", "fastcore", n=10, k=1, target=1.0), Record("b", "peer, lazy")]
+    out = RecordFile(tmp_path / "new" / "gpu.csv", {"card": "none, here"}, planned)
+    begun = read(out.path)
+    assert [(row["case"], row["value"], row["status"]) for row in begun] == [
+        ("a", "", "skipped"), ("b", "", "skipped"),
+    ]  # fmt: skip
+    assert {row["note"] for row in begun} == {"not reached"} and begun[0]["met"] == "not measured"
     out.add(Record("b", "peer, lazy", status="out of memory", note='says "no"'))
-    first.refcheck = "right"
+    first = out.add(Record("a", "fastcore", n=10, k=1, value=0.5, target=1.0))
+    assert read(out.path)[0]["met"] == "met"
+    first.refcheck = "differs at 3"
     out.save()
-    with open(out.path, newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [(row["case"], row["refcheck"], row["card"]) for row in rows] == [
-        ("a", "right", "none, here"), ("b", "", "none, here"),
+    out.add(Record("a", "fastcore", n=20, value=0.25))
+    rows = read(out.path)
+    assert [(row["case"], row["n"], row["refcheck"], row["met"], row["card"]) for row in rows] == [
+        ("a", "10", "differs at 3", "not met", "none, here"), ("b", "", "", "", "none, here"),
+        ("a", "20", "", "", "none, here"),
     ]  # fmt: skip
     assert [path.name for path in out.path.parent.iterdir()] == ["gpu.csv"]
+    assert out.trouble() == [first]
     text = table(out.records)
     assert "500 ms" in text and "out of memory" in text
+    out.records[1].note = "left out by --cases"
+    assert "out of memory" not in table(out.records) and "and 1 rows" in table(out.records)
+    assert summary(out.records).startswith("targets: 0 met, 1 not met, 0 not measured; 1 of 3 rows")
 
 
 class Answers:
@@ -274,7 +258,7 @@ class Answers:
     def __init__(self, *replies: dict[str, Any]) -> None:
         self.replies, self.asked = list(replies), list[str]()
 
-    def ask(self, request: dict[str, Any], limit: float) -> dict[str, Any]:
+    def ask(self, request: dict[str, Any], limit: float, end: float) -> dict[str, Any]:
         self.asked.append(f"{request['what']} {request.get('size', {}).get('n', '')}".strip())
         return self.replies.pop(0)
 

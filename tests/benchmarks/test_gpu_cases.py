@@ -1,4 +1,4 @@
-"""The loops that fastcore is measured beside on a GPU, and the checks of its picks there."""
+"""The cases that are measured on a GPU: targets, counts, the loops beside them, the checks of picks."""
 
 from __future__ import annotations
 
@@ -10,9 +10,54 @@ import pytest
 import torch
 
 from benchmarks.gpu import loops, loops_by_class
+from benchmarks.gpu.case import IMAGENET, Size, Work
 from benchmarks.gpu.cases import CASES
 from benchmarks.gpu.records import Record
 from benchmarks.refcheck import FacilityLocation, GraphCut, Herding, KCenter, judge
+from fastcore.numerics import assume_tensor_cores
+
+
+def test_the_targets_are_those_at_full_size() -> None:
+    full = {name: [size for size in case.sizes if size.target is not None] for name, case in CASES.items()}
+    seconds = {name: [size.target for size in sizes] for name, sizes in full.items()}
+    assert seconds == {
+        "k_center": [2, 15], "graph_cut": [2], "herding": [8], "contextual_diversity": [4], "cal": [3],
+        "glister": [15, 15], "facility_location_balanced": [0.8], "facility_location": [120], "log_det": [1],
+        "gradmatch": [2], "craig": [1.5], "deepfool": [], "facility_location_float32": [],
+    }  # fmt: skip
+    assert CASES["deepfool"].speed_up == 30 and CASES["k_center"].speed_up == 5
+    assert [size.k for size in full["k_center"]] == [12_812, 128_117]
+    assert all(size.n in (IMAGENET, 1_281_000, 100_000) for sizes in full.values() for size in sizes)
+    for case in CASES.values():
+        assert [size.n for size in case.sizes] == sorted(size.n for size in case.sizes)
+
+
+def test_counts_are_those_of_the_formulas() -> None:
+    size = Size(IMAGENET, 12_812)
+    assert CASES["k_center"].work(size, {"passes": 30}) == Work(
+        30 * 4.0 * IMAGENET * 512, 2.0 * IMAGENET * 12_812 * 512
+    )
+    assert CASES["herding"].work(size, {}).bytes == pytest.approx(8.4e12, rel=0.01)
+    balanced = Size(1_281_000, 128_100, classes=1000)
+    gram = CASES["craig"].work(balanced, {})
+    assert 2 * gram.operations == pytest.approx(2 * 1000 * 1281**2 * 1512)  # 5 TFLOP, of which half is made
+    assert CASES["log_det"].work(Size(100_000, 2000), {"passes": 10}).ceiling == "float64"
+    whole, columns = CASES["facility_location"].work, 3 * IMAGENET
+    plain = whole(size, {"columns": columns})
+    assert plain == Work(4.0 * IMAGENET * columns * 3, 2.0 * IMAGENET * columns * 512)
+    rounded = whole(size, {"columns": columns, "tensor_core_columns": columns, "refined_pairs": 10**6})
+    assert rounded == Work(plain.bytes, plain.operations, "tf32")
+    assert whole(size, {"columns": columns, "tensor_core_columns": columns // 2}).ceiling == "float32"
+
+
+def test_the_case_without_tensor_cores_uses_none() -> None:
+    size = Size(400, 40)
+    made = CASES["facility_location"].make(size, torch.device("cpu"))
+    with assume_tensor_cores(True):
+        through = CASES["facility_location"].select(made, size, memory=300_000)
+        without = CASES["facility_location_float32"].select(made, size, memory=300_000)
+    assert "tensor_core_columns" in through.info and "tensor_core_columns" not in without.info
+    assert through.indices.tolist() == without.indices.tolist()
 
 
 @pytest.mark.parametrize(
