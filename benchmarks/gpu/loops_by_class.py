@@ -98,7 +98,7 @@ def craig_factored(rows: Rows, count: int) -> list[int]:
 def non_negative(gram: np.ndarray, target: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """The w >= 0 that minimises w' gram w / 2 - w' target, after Lawson and Hanson, from earlier weights."""
     active = weights > 0
-    while True:
+    for _ in range(10 * len(weights)):  # without end only by rounding
         slope = np.where(active, -np.inf, target - gram @ weights)
         if active.all() or slope.max() <= NOTHING * np.abs(target).max():
             return weights
@@ -114,6 +114,7 @@ def non_negative(gram: np.ndarray, target: np.ndarray, weights: np.ndarray) -> n
             active &= weights > 1e-15 * weights.max(initial=0.0)
             weights[~active] = 0.0
         weights = solved
+    return weights
 
 
 def gradmatch(rows: Rows, count: int) -> list[int]:
@@ -124,7 +125,7 @@ def gradmatch(rows: Rows, count: int) -> list[int]:
     gram, target, weights = np.zeros((count, count)), np.zeros(count), np.zeros(0)
     picks, rest, closed = list[int](), mean, torch.zeros_like(g[:, 0])
     while len(picks) < count:
-        picks.append(int((g @ rest - closed).argmax()))
+        picks.append(loops.best(g @ rest - closed))
         closed[picks[-1]] = torch.inf
         t, chosen = len(picks), g[picks]
         gram[t - 1, :t] = gram[:t, t - 1] = (chosen @ chosen[-1]).double().cpu().numpy()
@@ -143,7 +144,7 @@ def gradmatch_factored(rows: Rows, count: int) -> list[int]:
     picks, weights, closed = list[int](), np.zeros(0), torch.zeros_like(wanted)
     rest = wanted
     while len(picks) < count:
-        picks.append(int((rest - closed).argmax()))
+        picks.append(loops.best(rest - closed))
         closed[picks[-1]] = torch.inf
         inner = gram[picks][:, picks].double().cpu().numpy() + ridge * np.eye(len(picks))
         weights = non_negative(inner, wanted[picks].double().cpu().numpy(), np.append(weights, 0.0))
@@ -174,7 +175,7 @@ def _ascent(rows: Rows, count: int, gains: Callable[[Tensor, Tensor], Tensor]) -
     while len(picks) < count:
         others = logits.softmax(1) * (1 - own)  # softmax - own would cancel once the loss is small
         slope = (others - own * others.sum(1, keepdim=True)) / len(held)
-        picks.append(int((gains(slope.sum(0), slope.T @ held_h) - closed).argmax()))
+        picks.append(loops.best(gains(slope.sum(0), slope.T @ held_h) - closed))
         closed[picks[-1]] = torch.inf
         logits = logits - rows["eta"] * torch.outer(
             1 + held_h @ rows["h"][picks[-1]], rows["delta"][picks[-1]]

@@ -127,6 +127,14 @@ def test_the_weights_of_the_loop_are_the_least_squares() -> None:
         assert np.abs(slope[weights > 0]).max() < 1e-9 and slope.max() < 1e-6
 
 
+def test_a_loop_that_judges_takes_the_lowest_of_tied_rows() -> None:
+    values = torch.tensor([0.1, 1.0, 1.0 + 1e-15, 1.0 - 1e-9], dtype=torch.float64)
+    assert loops.best(values) == 1 and loops.best(values.clamp(max=1)) == 1
+    assert loops.best(values + 0.5 * (values == 0.1)) == 1
+    assert loops.best(torch.tensor([-torch.inf, -2.0, -1.0, -1.0 - 1e-13], dtype=torch.float64)) == 2
+    assert loops.best(torch.tensor([1.0, 1.0 + 2**-23])) == 1
+
+
 def test_the_first_difference() -> None:
     assert loops.first_difference([3, 1, 2], [3, 1]) is None
     assert loops.first_difference([3, 1, 2], [3, 2, 1]) == 1
