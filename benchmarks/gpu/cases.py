@@ -254,7 +254,7 @@ _ALL = (
         "k_center", "k_center", _whole((ONE_PERCENT, 2.0), (128_117, 15.0)), (Size(240, 24), *TINY), _features,
         _k_center,
         options=ROW, loop=loops.k_center, peers={"torch-fps": loops.torch_fps}, objective=KCenter,
-        peer_work={PLAIN: _read_a_pick, "torch-fps": _read_a_pick},
+        peer_work={PLAIN: _read_a_pick, "torch-fps": _read_a_pick}, seconds=15.0,
     ),
     Balanced(
         "facility_location_balanced", "facility_location", _by_class(0.1, 0.8), TINY_BALANCED, _balanced,

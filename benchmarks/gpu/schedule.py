@@ -186,7 +186,7 @@ class _Run:
         self.all, self.name, self.until = schedule, name, until
         self.case: Case = schedule.cases[name]
         self.ours: Record | None = None
-        self.lost: dict[str, tuple[str, str]] = {}  # peers that are not tried again: status and reason
+        self.lost: dict[str, str] = {}  # peers that are not tried again, and why
 
     def steps(self) -> None:
         """All steps; once our own time is missing, nothing larger is tried. What is left gets its reason."""
@@ -197,7 +197,7 @@ class _Run:
                 self._leave("no time left")
                 return
             if what in self.lost:
-                self._leave(self.lost[what][1], who=what, size=size)
+                self._leave(self.lost[what], who=what, size=size)
                 continue
             limit = self._limit(size, what)
             share = 0.15 if what in ("reference", "time", "check") else 0.05 if size == largest else 0.015
@@ -242,7 +242,7 @@ class _Run:
             else:
                 self._compare(record)
                 if status != "ok":
-                    self.lost[what] = status, f"{status} at n = {size.n:,}"
+                    self.lost[what] = note if status == "skipped" else f"{status} at n = {size.n:,}"
             self.all.out.add(record)
 
     def _compare(self, peer: Record) -> None:

@@ -129,7 +129,7 @@ def guarded(worker: Worker, request: dict[str, Any]) -> dict[str, Any]:
         text = str(error)
         status = "out of memory"
     except ImportError as error:
-        text, status = str(error), "skipped"
+        text, status = f"not installed: {error}", "skipped"
     except Exception as error:  # whatever it is, the other steps go on
         text, status = f"{type(error).__name__}: {error}", "failed"
         if "can't allocate memory" in text:

@@ -171,20 +171,21 @@ def test_a_whole_run_fills_every_planned_row(tmp_path: Path) -> None:
 
 
 def test_the_last_case_has_its_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Where the others take what their targets allow, twice over and with 8 s beside them."""
-    now, until = [0.0], {}
+    """Where all others take all that they may, and where they take what their targets allow and 10 s."""
+    now, until, greedy = [0.0], {}, [True]
 
     def steps(run: Any) -> None:
         until[run.name] = run.until - now[0]
-        targets = [size.target or 0.0 for size in run.case.sizes]
-        now[0] += 0 if run.name == "facility_location" else min(until[run.name], 8 + sum(targets))
+        enough = 10 + sum(size.target or 0.0 for size in run.case.sizes)
+        now[0] += until[run.name] if greedy[0] else min(until[run.name], enough)
 
     monkeypatch.setattr(schedule.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(schedule._Run, "steps", steps)
-    schedule.Schedule(Worker(), RecordFile(tmp_path / "gpu.csv", {}), CASES, False, 40.0).run(
-        list(CASES), 330.0
-    )  # type: ignore[arg-type]
-    assert until["facility_location"] > 140 and min(until.values()) >= 12
+    out = RecordFile(tmp_path / "gpu.csv", {})
+    for greedy[0], least in ((True, 80), (False, 130)):
+        now[0] = 0.0
+        schedule.Schedule(Worker(), out, CASES, False, 40.0).run(list(CASES), 330.0)  # type: ignore[arg-type]
+        assert until["facility_location"] > least and min(until.values()) > 11
 
 
 def test_a_line_that_is_cut_off_is_a_failure(tmp_path: Path) -> None:
@@ -198,7 +199,11 @@ def test_a_line_that_is_cut_off_is_a_failure(tmp_path: Path) -> None:
         begin = schedule.time.monotonic()
         assert hand.ask({"what": "time"}, 20.0, begin + 0.5)["status"] == "timeout"
         assert schedule.time.monotonic() - begin < 10
-        hand.stop()
+        program = """print('{"status": "ready"}', flush=True); import time; time.sleep(60)"""
+        hand._command = [sys.executable, "-c", program]
+        begin = schedule.time.monotonic()
+        assert hand.ask({"what": "time"}, 20.0, begin + 2)["status"] == "timeout"
+        assert schedule.time.monotonic() - begin < 12
 
 
 def test_a_worker_without_its_device_says_so(tmp_path: Path) -> None:
@@ -245,6 +250,8 @@ def test_the_file_is_whole_after_every_row(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert [path.name for path in out.path.parent.iterdir()] == ["gpu.csv"]
     assert out.trouble() == [first]
+    first.refcheck = "failed: ValueError: not 3 different rows of 10"  # the check itself
+    assert out.trouble() == [first]
     text = table(out.records)
     assert "500 ms" in text and "out of memory" in text
     out.records[1].note = "left out by --cases"
@@ -268,7 +275,7 @@ def test_a_peer_out_of_memory_is_noted_and_not_tried_again(tmp_path: Path) -> No
     checked = {"status": "ok", "refcheck": "right"}
     full = {"status": "out of memory", "note": "CUDA out of memory. Tried to allocate 149 GiB"}
     hand = Answers(
-        checked, ok, checked, {"status": "skipped", "note": "none"}, full, ok, checked, ok, checked
+        checked, ok, checked, {"status": "skipped", "note": "not here"}, full, ok, checked, ok, checked
     )
     plain = CASES["facility_location"].steps(quick=False)[:5]
     assert [what for _, what in plain] == [
@@ -291,9 +298,21 @@ def test_a_peer_out_of_memory_is_noted_and_not_tried_again(tmp_path: Path) -> No
     for who, met in (("triton-submodular", ""), ("fastcore over triton-submodular", "not measured")):
         assert (who, 50_000, "out of memory", full["note"], met) in peers
         assert (who, 200_000, "skipped", "out of memory at n = 50,000", met) in peers
-    assert all(r.value == "" or r.case == "facility_location" for r in out.records)
+    for n in (50_000, 200_000):
+        assert ("plain torch loop", n, "skipped", "not here", "") in peers
     mine = next(r for r in out.records if r.quantity == "time")
     assert (mine.ceiling, mine.share) == ("copy", 0.5)
+
+
+def test_nothing_larger_is_tried_where_ours_failed(tmp_path: Path) -> None:
+    hand = Answers({"status": "ok", "refcheck": "right"}, {"status": "failed", "note": "no"})
+    out = RecordFile(tmp_path / "gpu.csv", {}, schedule.planned([CASES["herding"]], quick=False))
+    timetable = schedule.Schedule(hand, out, CASES, False, 40.0)  # type: ignore[arg-type]
+    timetable.run(["herding"], schedule.time.monotonic() + 1000)
+    empty = [record for record in out.records if record.case == "herding" and record.value == ""]
+    assert len(empty) == len(CASES["herding"].sizes) * 3 + 1 and empty[1].note == "no"
+    assert {record.note for record in empty[2:]} == {"ours: failed at n = 50,000"}
+    assert out.trouble() == [empty[1]]
 
 
 def test_a_worker_answers_whatever_happens() -> None:
