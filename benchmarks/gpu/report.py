@@ -52,11 +52,11 @@ def short(records: Sequence[Record]) -> str:
 
 
 def summary(records: Sequence[Record]) -> str:
-    """How many targets are met, and how many rows are empty."""
+    """How many targets are met, and how many rows are not measured."""
     judged = [r.met for r in records if r.met]
     counts = ", ".join(f"{judged.count(word)} {word}" for word in ("met", "not met", "not measured"))
     empty = sum(r.status != "ok" for r in records)
-    return f"targets: {counts}; {empty} of {len(records)} rows have no value, and a note why"
+    return f"targets: {counts}; {empty} of {len(records)} rows are not measured, and say why"
 
 
 def _peer(over: Record) -> str:

@@ -166,6 +166,9 @@ def test_a_whole_run_fills_every_planned_row(tmp_path: Path) -> None:
     assert {r.target for r in faster} == {5.0, 30.0} and {r.met for r in faster} == {"not met"}
     assert all(r.note == CASES[r.case].remark for r in out.records if r.value != "" and r.who == "fastcore")
     assert all(CASES[name].remark.startswith("k is 1 %") for name in ("cal", "glister"))
+    lines = table(out.records).splitlines()
+    assert len(lines) == 2 + count - len(faster)  # a peer and its target share a line
+    assert any("torch-fps" in line and "5 x" in line and "not met" in line for line in lines)
     text = short(out.records)
     assert len(text.splitlines()) < 20 and "plain torch loop, factored: 1x (not met)" in text
 
@@ -253,7 +256,7 @@ def test_the_file_is_whole_after_every_row(tmp_path: Path) -> None:
     first.refcheck = "failed: ValueError: not 3 different rows of 10"  # the check itself
     assert out.trouble() == [first]
     text = table(out.records)
-    assert "500 ms" in text and "out of memory" in text
+    assert "500 ms" in text and "out of memory" in text and len(text.splitlines()) == 2 + 3
     out.records[1].note = "left out by --cases"
     assert "out of memory" not in table(out.records) and "and 1 rows" in table(out.records)
     assert summary(out.records).startswith("targets: 0 met, 1 not met, 0 not measured; 1 of 3 rows")
