@@ -41,7 +41,7 @@ def arguments(given: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--skip", default="", help=f"phases to leave out, of {', '.join(PHASES)}")
     options = parser.parse_args(given)
     options.device = "cuda:0" if options.device == "cuda" else options.device
-    options.cases = [name for name in options.cases.split(",") if name]
+    options.cases = [*dict.fromkeys(name for name in options.cases.split(",") if name)]
     options.skip = [name for name in options.skip.split(",") if name]
     for value, allowed in ((options.cases, {**CASES, **FAULTS}), (options.skip, PHASES)):
         if wrong := [name for name in value if name not in allowed]:

@@ -47,13 +47,14 @@ class Balanced(Case):
         return f"picks of {len(theirs):,} classes are ours"
 
     def check(self, data: Data, size: Size, selection: Any) -> str:
-        """A few classes against the reference, and the first against the loop in float64."""
+        """The first and the last class against the reference, and one between against the loop in float64."""
         said = super().check(data, size, selection)
         if not self.pickers:
             return said
-        right = one_class(list(self.pickers.values())[-1], data, size, 0, torch.float64)
-        step = loops.first_difference(right, _classes(data, selection.indices).get(0, []))
-        return f"{said}, {'class 0 as in float64' if step is None else f'class 0 differs from float64 at {step}'}"
+        c = size.classes // 2
+        right = one_class(list(self.pickers.values())[-1], data, size, c, torch.float64)
+        step = loops.first_difference(right, _classes(data, selection.indices).get(c, []))
+        return f"{said}, class {c} {'as in float64' if step is None else f'differs from float64 at {step}'}"
 
 
 def _classes(data: Data, rows: np.ndarray) -> dict[int, list[int]]:

@@ -141,11 +141,11 @@ class Case:
         return ", ".join(said)
 
     def _check_classes(self, data: Data, size: Size, selection: Any) -> str:
-        """A class is a selection of its own: a few of them, by the reference backend on the processor."""
+        """A class is a selection of its own: the first and the last, by the reference on the processor."""
         assert data.labels is not None
         labels = data.labels.cpu().numpy()
         checked = 0
-        for c in sorted({0, size.classes // 2, size.classes - 1}):
+        for c in sorted({0, size.classes - 1}):
             rows = np.flatnonzero(labels == c)
             mine = selection.indices[labels[selection.indices] == c]
             if not len(mine):

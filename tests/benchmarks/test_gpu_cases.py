@@ -78,11 +78,12 @@ def test_the_plain_loops_are_right(loop: Any, objective: Any) -> None:
 
 
 class Tampered:
-    """A selection with two picks of the first class in each other's place."""
+    """A selection with the first two picks of two classes in each other's place."""
 
     def __init__(self, indices: np.ndarray, classes: int) -> None:
         self.indices = indices.copy()
-        self.indices[[0, classes]] = self.indices[[classes, 0]]  # classes take turns
+        for c in {0, classes // 2}:  # classes take turns
+            self.indices[[c, c + classes]] = self.indices[[c + classes, c]]
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name != "deepfool"])
