@@ -32,6 +32,9 @@
   X(factored_project, FactoredProject) \
   X(factored_sum, FactoredSum)
 
+// Ops without a CPU kernel.
+#define FASTCORE_CUDA_OPS(X) X(product_gains, ProductGains)
+
 namespace fastcore::cpu {
 
 #define FASTCORE_DECLARE(op, Args) void op(const Args& args);
