@@ -23,6 +23,7 @@ NOTES = (
     "passes",
     "columns",
     "tensor_core_columns",
+    "fused_columns",
     "refined_pairs",
     "evaluations",
     "refinements",
