@@ -10,6 +10,11 @@ few best are taken in float64 anyway: 2 KB for each row that they may still add 
 Where float32 products are needed, `refine_products` reads and writes the bounds, 2 ms, and 2 KB of a row for each
 pair that may matter, all of them 1.4 TB: from the cache at 5 TB/s 0.27 s times their share, from memory 0.45 s. So
 float32 products take as long where a share between 1 / 45 and 1 / 27 of the pairs may matter.
+
+A sweep has 1.73 PFLOP. Written and read again, the products take 13 TB, 4 s, beside 4 to 5 s by tensor cores.
+Summed where they are made they take none of these, but the instructions for that reach 0.6 of the rate, and tiles
+of 256 x 128 ask the second-level cache for 30 bytes a clock and multiprocessor, where it gives about 24: 7 s in
+TF32, 3.5 s in float16.
 """
 
 from __future__ import annotations

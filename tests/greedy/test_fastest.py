@@ -17,7 +17,7 @@ from fastcore.greedy.rounded_products import RoundedProducts
 from fastcore.numerics import assume_tensor_cores
 from fastcore.ops import use_backend
 from fastcore.similarity import view
-from tests.ops.backends import require
+from tests.ops.backends import CUDA, require
 
 CPU = torch.device("cpu")
 
@@ -98,12 +98,12 @@ def test_a_sweep_takes_the_fastest_way(
     assert select(True).info["fused_columns"] == (0 if fast == "written" else swept)
 
 
+@pytest.mark.parametrize("backend", ["simt", CUDA])
 @pytest.mark.parametrize(("way", "metric"), [("fused", "cosine"), ("half", "dot"), ("half", "cosine")])
-def test_picks_by_the_kernel_on_the_stand_in(way: str, metric: str) -> None:
-    require("simt")
+def test_picks_by_the_kernel(way: str, metric: str, backend: str) -> None:
     data = rows(280)
-    with fastest.use_way(way), use_backend("simt"):
-        found = select(True, metric, data)
+    with fastest.use_way(way), use_backend(require(backend)):
+        found = select(True, metric, data.to("cuda") if backend == "cuda" else data)
     assert found.info["fused_columns"] >= 280
     assert torch.equal(found.rows, select(False, metric, data).rows)
 
