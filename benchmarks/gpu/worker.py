@@ -18,6 +18,7 @@ import torch
 from benchmarks.gpu import clock
 from benchmarks.gpu.case import Case, Data, Size
 from benchmarks.gpu.faults import FAULTS
+from fastcore.greedy import fastest
 
 NOTES = (
     "passes",
@@ -79,6 +80,9 @@ class Worker:
         self._selection, info = measured.result, measured.result.info
         low, middle, high = measured.percentiles()
         work = case.work(size, info)
+        notes = [f"{key} {info[key]:,}" for key in NOTES if key in info]
+        if compared := fastest.news():
+            notes.append(f"a column of a sweep: {compared}")
         return {
             "value": middle,
             "low": low,
@@ -87,7 +91,7 @@ class Worker:
             "peak_bytes": measured.peak_bytes or info.get("peak_bytes", ""),
             "backend": info.get("backend", ""),
             "work": [work.bytes, work.operations, work.ceiling],
-            "note": ", ".join(f"{key} {info[key]:,}" for key in NOTES if key in info),
+            "note": ", ".join(notes),
         }
 
     def _peer(self, case: Case, data: Data, size: Size, name: str, budget: float) -> dict[str, Any]:

@@ -25,6 +25,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(autouse=True)
 def nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fastest, "_known", {})
+    monkeypatch.setattr(fastest, "_measured", [])
 
 
 @pytest.fixture
@@ -42,7 +43,9 @@ def ways_of(race: fastest.Race, pieces: int, size: int = 1) -> list[str]:
 def test_each_way_is_tried_and_the_fastest_is_kept(seconds: list[float]) -> None:
     seconds += [1.0, 5.0, 9.0, 3.0]  # the first piece of each does not count
     race = fastest.Race("work", ["a", "b"], CPU)
+    assert fastest.news() == ""
     assert ways_of(race, 7) == ["a", "a", "b", "b", "b", "b", "b"] and not seconds
+    assert (fastest.news(), fastest.news()) == ("a 5e+06 us, b 3e+06 us", "")
     assert ways_of(fastest.Race("work", ["a", "b"], CPU), 2) == ["b", "b"]
     for other in (("other", ["a", "b"]), ("work", ["b", "a"]), ("work", ["a", "b", "c"])):
         assert fastest.Race(*other, CPU).decided() is None
