@@ -8,10 +8,9 @@
 // second-level cache.
 //
 // Rounding, with u = 2^-24. The coverage is rounded down. A positive difference is at least (1 - u) times the
-// exact one, and each of the 13 additions that a term goes through on its way to the sum of a tile, all of
-// numbers
-// >= 0, takes at most a share u. These sums are added in double. So 1 + 16 u times what comes out is not
-// below the exact sum for these products, as (1 - 14 u) (1 + 16 u) > 1, and above it by less than 2^-18,
+// exact one, and each of the 13 additions that a term goes through on its way to the sum of a tile takes at
+// most a share u, as no term is negative. These sums are added in double. So 1 + 16 u times what comes out is
+// not below the exact sum for these products, as (1 - 14 u) (1 + 16 u) > 1, and above it by less than 2^-18,
 // relative to the gain and to the coverage it is taken from.
 #pragma once
 #include "kernels.h"
