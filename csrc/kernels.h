@@ -290,6 +290,17 @@ struct CoverageGains {
   int64_t sets, block, rows;
 };
 
+// For every candidate j: gains[j] = sum_i max(0, <features[i], candidates[j]> - coverage[i]), or a little
+// more than that. Products are those of tensor cores, summed in float (CUDA only).
+struct ProductGains {
+  const void* features;    // (sets, rows, width) float16, or float32 with 10 bits behind the first
+  const void* candidates;  // (sets, block, width) of the same type
+  const double* coverage;  // (sets, rows); +inf for padding
+  double* gains;           // (sets, block)
+  int64_t sets, block, rows, width;
+  bool half;  // float16
+};
+
 // What may matter of many inner products. Where products[j][i] > least[i], or is NaN, it becomes the inner
 // product of the features of row i and of row positions[j], summed in float in an order that depends on the
 // width alone; elsewhere -inf. counts[j] = number of those of candidate j.

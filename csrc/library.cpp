@@ -97,6 +97,7 @@ struct Cuda {
     Call(#op, tensor).check(error == 0, "CUDA error ", error, ": ", cudaGetErrorString(error)); \
   }
   FASTCORE_OPS(FASTCORE_RUN)
+  FASTCORE_CUDA_OPS(FASTCORE_RUN)
 #undef FASTCORE_RUN
 };
 #endif
@@ -110,6 +111,7 @@ struct Simt {
     Call(#op, tensor).check(error == 0, "the launch failed with error ", error); \
   }
   FASTCORE_OPS(FASTCORE_RUN)
+  FASTCORE_CUDA_OPS(FASTCORE_RUN)
 #undef FASTCORE_RUN
 };
 #endif
@@ -364,6 +366,39 @@ Tensor coverage_gains(const Tensor& similarity, const Tensor& coverage) {
   Backend::run(args, similarity);
   return gains;
 }
+
+#if defined(FASTCORE_CUDA) || defined(FASTCORE_SIMT)
+template <class Backend>
+Tensor product_gains(const Tensor& features, const Tensor& candidates, const Tensor& coverage) {
+  const Call call("product_gains", features);
+  ProductGains args{};
+  const auto [sets, rows, width] = call.sizes<3>("features", features);
+  const int64_t block = call.sizes<3>("candidates", candidates)[1];
+  args.half = features.scalar_type() == ScalarType::Half;
+  const int64_t number = args.half ? 2 : 4;
+  const auto bind = [&, &sets = sets, &width = width](const void*& field, const char* name,
+                                                      const Tensor& tensor, int64_t count) {
+    const c10::Half* halves = nullptr;
+    const float* floats = nullptr;
+    if (args.half) {
+      call.bind(halves, name, tensor, {sets, count, width});
+    } else {
+      call.bind(floats, name, tensor, {sets, count, width});
+    }
+    field = tensor.data_ptr();
+    call.check(width * number % 16 == 0 && reinterpret_cast<uintptr_t>(field) % 16 == 0, name,
+               " must have rows of 16 bytes or a multiple, at an address that is one, too, got a width of ",
+               width);
+  };
+  bind(args.features, "features", features, rows);
+  bind(args.candidates, "candidates", candidates, block);
+  BIND(coverage, sets, rows);
+  Tensor gains = call.make(args.gains, {sets, block});
+  args.sets = sets, args.block = block, args.rows = rows, args.width = width;
+  Backend::run(args, features);
+  return gains;
+}
+#endif
 
 template <class Backend>
 Tensor refine_products(Tensor products, const Tensor& features, const Tensor& positions,
@@ -645,6 +680,16 @@ void implement(torch::stable::detail::StableLibrary& library) {
 #undef FASTCORE_IMPLEMENT
 }
 
+#if defined(FASTCORE_CUDA) || defined(FASTCORE_SIMT)
+template <class Backend>
+void implement_on_cuda(torch::stable::detail::StableLibrary& library) {
+  implement<Backend>(library);
+#define FASTCORE_IMPLEMENT(op, Args) library.impl(#op, TORCH_BOX(&op<Backend>));
+  FASTCORE_CUDA_OPS(FASTCORE_IMPLEMENT)
+#undef FASTCORE_IMPLEMENT
+}
+#endif
+
 }  // namespace
 }  // namespace fastcore
 
@@ -677,6 +722,7 @@ FASTCORE_LIBRARY(FASTCORE_NAMESPACE, library) {
       "Tensor(a!) taken, Tensor(b!) correlations, Tensor(c!) columns, Tensor(d!) whitener, "
       "Tensor(e!) picks, Tensor(f!) gains, Tensor(g!) weights, int steps) -> Tensor");
   library.def("coverage_gains(Tensor similarity, Tensor coverage) -> Tensor");
+  library.def("product_gains(Tensor features, Tensor candidates, Tensor coverage) -> Tensor");
   library.def(
       "refine_products(Tensor(a!) products, Tensor features, Tensor positions, Tensor least) -> Tensor");
   library.def(
@@ -712,7 +758,9 @@ FASTCORE_LIBRARY(FASTCORE_NAMESPACE, library) {
 }
 
 #ifdef FASTCORE_SIMT
-FASTCORE_LIBRARY_IMPL(FASTCORE_NAMESPACE, CPU, library) { fastcore::implement<fastcore::Simt>(library); }
+FASTCORE_LIBRARY_IMPL(FASTCORE_NAMESPACE, CPU, library) {
+  fastcore::implement_on_cuda<fastcore::Simt>(library);
+}
 #else
 FASTCORE_LIBRARY_IMPL(FASTCORE_NAMESPACE, CPU, library) {
   fastcore::implement<fastcore::Cpu>(library);
@@ -727,5 +775,7 @@ FASTCORE_LIBRARY_IMPL(FASTCORE_NAMESPACE, CPU, library) {
 }
 #endif
 #ifdef FASTCORE_CUDA
-FASTCORE_LIBRARY_IMPL(FASTCORE_NAMESPACE, CUDA, library) { fastcore::implement<fastcore::Cuda>(library); }
+FASTCORE_LIBRARY_IMPL(FASTCORE_NAMESPACE, CUDA, library) {
+  fastcore::implement_on_cuda<fastcore::Cuda>(library);
+}
 #endif

@@ -120,14 +120,15 @@ def _facility_balanced(size: Size, info: dict[str, Any]) -> Work:
 
 
 def _facility_whole(size: Size, info: dict[str, Any]) -> Work:
-    """A column of n products for every one that was computed, the first sweep included: 2 n d, written and read.
+    """A column of n products for every one that was computed, the first sweep included: 2 n d, written and read
+    where they are not summed inside the product.
 
     A pair that is refined takes a product in float32; the rows for it are read from a cache.
     """
     d = _narrow(size)
     columns = max(float(info.get("columns", 0)), float(size.n))
     rounded = float(info.get("tensor_core_columns", 0))
-    moved = 4.0 * size.n * columns * (d / BLOCK + 2)
+    moved = 4.0 * size.n * (columns * d / BLOCK + 2 * (columns - info.get("fused_columns", 0)))
     plain = 2.0 * d * (size.n * (columns - rounded) + info.get("refined_pairs", 0))
     if rounded * size.n * 2.0 * d < 8 * plain:  # tensor cores are about that much faster
         return Work(moved, plain)

@@ -18,11 +18,13 @@ import torch
 from benchmarks.gpu import clock
 from benchmarks.gpu.case import Case, Data, Size
 from benchmarks.gpu.faults import FAULTS
+from fastcore.greedy import fastest
 
 NOTES = (
     "passes",
     "columns",
     "tensor_core_columns",
+    "fused_columns",
     "refined_pairs",
     "evaluations",
     "refinements",
@@ -80,6 +82,9 @@ class Worker:
         self._selection, info = measured.result, measured.result.info
         low, middle, high = measured.percentiles()
         work = case.work(size, info)
+        notes = [f"{key} {info[key]:,}" for key in NOTES if key in info]
+        if compared := fastest.news():
+            notes.append(f"a column of a sweep: {compared}")
         return {
             "value": middle,
             "low": low,
@@ -88,7 +93,7 @@ class Worker:
             "peak_bytes": measured.peak_bytes or info.get("peak_bytes") or "",
             "backend": info.get("backend", ""),
             "work": [work.bytes, work.operations, work.ceiling],
-            "note": ", ".join(f"{key} {info[key]:,}" for key in NOTES if key in info),
+            "note": ", ".join(notes),
         }
 
     def _peer(self, case: Case, data: Data, size: Size, name: str, budget: float) -> dict[str, Any]:

@@ -34,6 +34,9 @@
   X(factored_sum, FactoredSum)                            \
   X(nearest_factored, NearestFactored)
 
+// Ops without a CPU kernel.
+#define FASTCORE_CUDA_OPS(X) X(product_gains, ProductGains)
+
 namespace fastcore::cpu {
 
 #define FASTCORE_DECLARE(op, Args) void op(const Args& args);

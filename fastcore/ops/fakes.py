@@ -108,6 +108,10 @@ def coverage_gains(similarity: Tensor, coverage: Tensor) -> Tensor:
     return similarity.new_empty(similarity.shape[:2], dtype=torch.float64)
 
 
+def product_gains(features: Tensor, candidates: Tensor, coverage: Tensor) -> Tensor:
+    return coverage.new_empty(candidates.shape[:2])
+
+
 def refine_products(products: Tensor, features: Tensor, positions: Tensor, least: Tensor) -> Tensor:
     return torch.empty_like(positions)
 
@@ -238,6 +242,7 @@ OPS = (
     herding,
     matching_pursuit,
     coverage_gains,
+    product_gains,
     refine_products,
     facility_location_block,
     coordinates,

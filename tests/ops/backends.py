@@ -49,6 +49,8 @@ CPU_ONLY = (
     "nearest_factored",
 )
 
+CUDA_ONLY = ("product_gains",)
+
 Results = dict[str, Any]
 
 
@@ -79,7 +81,7 @@ def require(backend: str) -> str:
 
 
 def runs_on(op: str, backend: str) -> bool:
-    return op not in CPU_ONLY or backend in ("cpu", "reference")
+    return backend == "reference" or op not in (CUDA_ONLY if backend == "cpu" else CPU_ONLY)
 
 
 def run(name: str, arguments: Arguments, backend: str) -> Results:

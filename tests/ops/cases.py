@@ -34,6 +34,7 @@ from tests.ops.matrix_inputs import (
     factored_columns,
     factored_project,
     factored_sum,
+    product_gains,
     refine_products,
 )
 from tests.ops.pursuit_inputs import matching_pursuit
@@ -78,6 +79,9 @@ def _cases() -> Iterator[Case]:
             yield case(herding, shape, kind, few)
             yield case(herding, shape, kind, few, (100, 3)[i % 2])
             yield case(deepfool_step, shape, kind)
+    for i, shape in enumerate(((1, 1, 8), (3, 33, 16), (2, 257, 40), (1, 600, 72), (1, 70, 136))):
+        for j, kind in enumerate(KINDS if i > 1 else KINDS[:2]):  # one tile and less, and several each way
+            yield case(product_gains, shape, kind, (1, 129, 3, 140)[(i + j) % 4], (i + j) % 2 == 0)
     for i, (sets, rows, width) in enumerate(((1, 1, 1), (3, 37, 33), (2, 150, 5), (1, 300, 40))):
         for kind in KINDS if i else KINDS[:2]:
             yield case(matching_pursuit, (sets, rows, width), kind, min(rows, 25), False)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fastcore.numerics import UNIT, product_error
+from fastcore.numerics import UNIT, product_error, tensor_core_error
 from fastcore.ops.coverage_gains import EXCESS
 from tests.ops.backends import CUDA, GRID, Results, magnitude, run, run_reference, runs_on
 from tests.ops.cases import CASES, Case
@@ -41,7 +41,7 @@ def test_against_reference(number: int, backend: str) -> None:
     if backend == "simt-other":  # the other schedules take turns
         backend = f"simt-{OTHERS[number % len(OTHERS)]}"
     if not runs_on(case.op, backend):
-        pytest.skip("this op is for the CPU only")
+        pytest.skip("this op is not for this kind of device")
     check(case, backend)
 
 
@@ -72,6 +72,8 @@ def check(case: Case, backend: str) -> None:
     if case.op == "coverage_gains":
         least = expected["output 0"] - ROUNDING * sizes_of_gains(arguments)
         assert bool((actual["output 0"] >= least).all())
+    if case.op == "product_gains" and "integer" in case.name:  # the products are exact
+        assert bool((actual["output 0"] >= expected["output 0"] * (1 - ROUNDING)).all())
     if case.op == "matching_pursuit":
         check_whitener(arguments | actual, actual.pop("whitener"))
         del expected["whitener"]
@@ -109,6 +111,11 @@ def rounding_of(op: str, arguments: Arguments, expected: Results) -> dict[str, f
         return {"output 0": ROUNDING * run_reference(op, sizes)["output 0"]}
     if op == "coverage_gains":
         return {"output 0": EXCESS * sizes_of_gains(arguments)}
+    if op == "product_gains":
+        sizes = [arguments[key].double().abs() for key in ("candidates", "features")]
+        products = (sizes[0] @ sizes[1].mT).sum(2) * 2 * tensor_core_error(sizes[0].shape[2])
+        coverage = arguments["coverage"].nan_to_num(posinf=0.0).abs().sum(1, keepdim=True)
+        return {"output 0": products + EXCESS * (expected["output 0"] + coverage)}
     if op == "graph_cut_block":  # a fused multiply-add rounds once instead of twice
         return dict.fromkeys(
             ("output 1", "values"), ROUNDING * size * (1 + expected["output 0"].shape[1]) / 10

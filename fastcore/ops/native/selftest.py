@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fastcore.numerics import round_to_tf32
 from fastcore.ops.codes import encode
 from fastcore.ops.coverage_gains import EXCESS
 
@@ -50,6 +51,7 @@ def cases() -> dict[str, Case]:
     coverage = uniform(SETS, ROWS)
     bounds = torch.full((SETS, BLOCK), float(ROWS), dtype=torch.float64)
     float_norms = norms.float()
+    halves = (features * 8).round()[:, :, :16].contiguous()  # whole numbers, exact in every type
     nearest = uniform(SETS, ROWS, dtype=torch.float32) * 4
     # Three rows for each candidate, of its own one of two sets.
     start = torch.where(torch.arange(ROWS) < BLOCK, 0, BLOCK).unsqueeze(1)
@@ -119,6 +121,9 @@ def cases() -> dict[str, Case]:
             (5, 6, 7, 9, 10, 11),
         ),
         "coverage_gains": Case((similarity.float(), coverage), (0,), rtol=EXCESS * ROWS),
+        "product_gains": Case(
+            (round_to_tf32(halves), round_to_tf32(halves[:, :BLOCK]), coverage), (0,), rtol=EXCESS * ROWS
+        ),
         "refine_products": Case(
             ((points @ double.mT).float(), features, row_ids, uniform(SETS, ROWS, dtype=torch.float32) - 0.5),
             (0,),
