@@ -14,10 +14,10 @@ from fastcore.ops.facility_location_factored import facility_location_factored
 from fastcore.similarity import GradientSimilarity
 
 ENTRY_BYTES = 8
-MEASURED = 1 / 16
+MEASURED = 1 / 64
 """Where more than this fraction of all pairs must be measured, float32 products of all of them take less time."""
 
-FIRST = 64
+FIRST = 32
 """Candidates that may be measured against all rows for the first pick, before it comes to that."""
 
 
