@@ -137,3 +137,14 @@ def test_only_squares_that_float32_holds() -> None:
     assert ReducedCoverage.serves(view)
     assert not ReducedCoverage.serves(GradientSimilarity(large, "euclidean"))
     assert not ReducedCoverage.serves(GradientSimilarity(view.gradients, "cosine"))
+
+
+def test_gradients_alike_of_factors_with_other_signs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Groups of rows whose deltas point away from each other, and whose h do: they are near."""
+    rng = np.random.default_rng(0)
+    sign = np.repeat([1.0, -1.02], 48)[:, None]  # lengths tell them apart
+    delta = sign * (np.array([[-0.9, 0.5, 0.4]]) + 1e-3 * rng.standard_normal((96, 3)))
+    h = np.sign(sign) * (9 + rng.random((96, 40)))
+    gradients = LastLayerGradients(torch.from_numpy(delta).float(), torch.from_numpy(h).float())
+    view, partition = GradientSimilarity(gradients, "euclidean"), Partition.whole(96, 20)
+    assert_same(facility_location(view, partition), without(monkeypatch, view, partition))
