@@ -184,18 +184,13 @@ class Greedy {
       reached[p / kBlock] += static_cast<double>(reach[p]);
       total += positive(reach_[p]);
     }
-    std::vector<std::vector<uint8_t>> near(packed.blocks(), std::vector<uint8_t>(packed.blocks()));
     const int64_t threads = a_.sets == 1 ? thread_count() : 1;
     std::vector<std::vector<double>> sums(threads, std::vector<double>(reach.size()));
-    const auto each_block = [&](const auto& body) {
-      parallel_for(0, threads, 1, [&](int64_t begin, int64_t end) {
-        for (int64_t thread = begin; thread < end; ++thread)
-          for (int64_t block = thread; block < packed.blocks(); block += threads)
-            body(block, sums[thread].data());
-      });
-    };
-    each_block([&](int64_t block, double*) { boxes_.mark(boxes_.around(block), near[block]); });
-    each_block([&](int64_t block, double* sum) { add_distances(packed, reach, reached, near, block, sum); });
+    parallel_for(0, threads, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t thread = begin; thread < end; ++thread)
+        for (int64_t block = thread; block < packed.blocks(); block += threads)
+          add_distances(packed, reach, reached, block, sums[thread].data());
+    });
     for (int64_t j = 0; j < a_.count; ++j) {
       double distances = 0.0;
       for (const auto& sum : sums) distances += sum[place_[j]];
@@ -203,17 +198,17 @@ class Greedy {
     }
   }
 
-  // The pairs of a block with itself and those before it. Blocks whose rows are all out of reach are not
-  // looked at.
-  static void add_distances(const PackedRows<float>& packed, const std::vector<float>& reach,
-                            const std::vector<double>& reached, const std::vector<std::vector<uint8_t>>& near,
-                            int64_t block, double* sums) {
+  // The pairs of a block with itself and those before it. Blocks that are out of reach are not looked at.
+  void add_distances(const PackedRows<float>& packed, const std::vector<float>& reach,
+                     const std::vector<double>& reached, int64_t block, double* sums) const {
     const int64_t first = block * kBlock;
+    std::vector<uint8_t> near(packed.blocks());
+    boxes_.mark(boxes_.around(block), near);
     double ours[kBlock][kFloats] = {}, out_of_reach = 0.0;
     for (int64_t other = 0; other <= block; ++other) {
       double* theirs = sums + other * kBlock;
       const double sign = other < block ? 1.0 : 0.0;
-      if (!near[block][other] && !near[other][block]) {
+      if (!near[other]) {
         out_of_reach += reached[other];
         for (int t = 0; t < kBlock; ++t) theirs[t] += sign * reached[block];
         continue;

@@ -14,12 +14,12 @@ namespace fastcore::cpu {
 namespace FASTCORE_ISA {
 
 // A row or a group of rows: the range of each number of x, the largest |y|, the largest |g|, the smallest
-// |g|^2.
+// |g|^2, and the smallest |g|^2 less the square of its reach.
 struct Box {
   std::vector<float> low, high;
   float second, length, norm;
+  float gap = std::numeric_limits<float>::infinity();
 };
-
 // The boxes of `size` rows each, one after the other in an order.
 class RowBoxes {
  public:
@@ -32,14 +32,15 @@ class RowBoxes {
         high_(rows.width * count_),
         second_(count_),
         length_(count_),
-        gap_(count_) {
+        norm_(count_),
+        gap_(count_, std::numeric_limits<float>::infinity()) {
     const int64_t numbers = static_cast<int64_t>(order.size()) * rows.second_width;
     positive_ = std::all_of(rows.second, rows.second + numbers, [](float y) { return y >= 0.0f; });
     for (int64_t g = 0; g < count_; ++g) {
       const Box box = around(g);
       for (int64_t c = 0; c < rows.width; ++c)
         low_[c * count_ + g] = box.low[c], high_[c * count_ + g] = box.high[c];
-      second_[g] = box.second, length_[g] = box.length;
+      second_[g] = box.second, length_[g] = box.length, norm_[g] = box.norm;
     }
   }
 
@@ -59,6 +60,7 @@ class RowBoxes {
       box.length = std::max(box.length, other.length);
       box.norm = std::min(box.norm, other.norm);
     }
+    box.gap = gap_[group];
     return box;
   }
 
@@ -83,9 +85,9 @@ class RowBoxes {
     gap_[group] = static_cast<float>(least);
   }
 
-  // Sets near[g] to 1 where some row of group g may be near a row of the box, and leaves the others.
-  // Its squared distance is |g|^2 + |g'|^2 - 2 w (1 + v), with w = <x, x'> and v = <y, y'> each within its
-  // range.
+  // Sets near[g] to 1 where some row of group g may be near a row of the box, or the other way round, and
+  // leaves the others. The squared distance of two rows is |g|^2 + |g'|^2 - 2 w (1 + v), with w = <x, x'> and
+  // v = <y, y'> each within its range.
   void mark(const Box& box, std::vector<uint8_t>& near) const {
     std::vector<float> least(count_), most(count_);
     for (int64_t c = 0; c < rows_.width; ++c) {
@@ -106,7 +108,8 @@ class RowBoxes {
       const float high = box.second * second_[g] * (1 + kSlack), low = positive_ ? 0.0f : -high;
       const float above = std::max(most[g] * (1 + high), most[g] * (1 + low));
       const float product = std::max(above, std::max(least[g] * (1 + low), least[g] * (1 + high)));
-      if (norm + gap_[g] < 2 * product + share * length_[g] + kLeast) near[g] = 1;
+      const float least_apart = std::min(norm + gap_[g], norm_[g] * (1 - kSlack) + box.gap);
+      if (least_apart < 2 * product + share * length_[g] + kLeast) near[g] = 1;
     }
   }
 
@@ -119,7 +122,7 @@ class RowBoxes {
   const int64_t size_, count_;
   bool positive_;                  // no number of y is negative
   std::vector<float> low_, high_;  // number by number, of all groups
-  std::vector<float> second_, length_;
+  std::vector<float> second_, length_, norm_;
   std::vector<float> gap_;  // the smallest |g|^2 less the square of the reach
 };
 
