@@ -42,6 +42,7 @@ extern "C" {
 // Only in a torch built for CUDA. Weak, so that the same library loads beside a CPU torch.
 __attribute__((weak)) AOTITorchError aoti_torch_get_current_cuda_stream(int32_t device, void** stream);
 const char* cudaGetErrorString(int error);
+int cudaSetDevice(int device);
 }
 #endif
 
@@ -92,8 +93,9 @@ struct Cuda {
 #define FASTCORE_RUN(op, Args)                                                                  \
   static void run(const Args& args, const Tensor& tensor) {                                     \
     const torch::stable::accelerator::DeviceGuard guard(tensor.get_device_index());             \
+    int error = cudaSetDevice(tensor.get_device_index()); /* of our own copy of the runtime */  \
     const Launch launch(tensor, stream_of(tensor));                                             \
-    const int error = cuda::op(args, launch.queue);                                             \
+    if (error == 0) error = cuda::op(args, launch.queue);                                       \
     Call(#op, tensor).check(error == 0, "CUDA error ", error, ": ", cudaGetErrorString(error)); \
   }
   FASTCORE_OPS(FASTCORE_RUN)
@@ -305,6 +307,8 @@ std::tuple<Tensor, Tensor> herding(const Tensor& features, std::optional<Tensor>
     call.check(width <= kMostCoded, "codes must be None for more than ", kMostCoded, " columns, got ", width);
     args.code_width = (width + kCodeAlignment - 1) / kCodeAlignment * kCodeAlignment;
     call.bind(args.codes, "codes", *codes, {sets, rows, args.code_width});
+    call.check(reinterpret_cast<uintptr_t>(args.codes) % kCodeAlignment == 0,
+               "codes must start at a multiple of ", kCodeAlignment, " bytes");
     call.bind(args.step, "step", *step, {sets, rows});
     call.bind(args.slack, "slack", *slack, {sets, rows});
   }

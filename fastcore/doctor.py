@@ -60,6 +60,10 @@ def _library(devices: list[str]) -> tuple[str, dict[str, str], list[str]]:
         for name, value in native.build_info().items()
     }
     problems = [f"{device}: {native.problem(device)}" for device in devices if native.problem(device)]
+    broken = native.status().broken.items()
+    problems += [
+        f"cuda: the kernel of {op} fails its self-test ({how}); its reference runs" for op, how in broken
+    ]
     return str(folder or "none"), built, problems
 
 

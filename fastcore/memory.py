@@ -283,10 +283,10 @@ def free_bytes(device: torch.device) -> int:
 
 
 def ran_out(error: BaseException) -> bool:
-    """Whether an error says that the memory of a device was not enough: torch's, cuBLAS's, or our own ops'."""
+    """Whether an error says that a device had too little memory: torch's, an NVIDIA library's, or our ops'."""
     if isinstance(error, torch.OutOfMemoryError):
         return True
-    words = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "can't allocate memory")
+    words = ("out of memory", "_STATUS_ALLOC_FAILED", "calling `cublasCreate", "can't allocate memory")
     return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
 
 

@@ -2,6 +2,7 @@
 
 #include "facility_location_grid.cuh"
 #include "launch.h"
+#include "repeat.cuh"
 
 namespace fastcore::cuda {
 namespace {
@@ -14,7 +15,7 @@ void launch_sets(const FacilityLocationBlock& args, double* lower, const Queue& 
 }
 
 // Queues rounds until all sets have ended. How many it takes depends on the data, so the host looks after
-// every few: a wait of some 20 us beside hundreds of them.
+// every few: one wait beside many launches.
 int launch_grid(const FacilityLocationBlock& args, double* lower, const Queue& queue) {
   constexpr int kThreads = 256, kRounds = 16;
   constexpr int64_t kMostBlocks = 2048;
@@ -32,12 +33,13 @@ int launch_grid(const FacilityLocationBlock& args, double* lower, const Queue& q
   FASTCORE_LAUNCH((facility_choose_kernel<kWideBlock>), args.sets, kWideBlock, stream, args, grid, true);
   std::vector<Progress> progress(args.sets);
   const auto ended = [](const Progress& set) { return set.job == Job::kEnd; };
+  Repeated rounds(stream, [=](cudaStream_t queued_on) {
+    FASTCORE_LAUNCH((facility_work_kernel<kThreads>), blocks, kThreads, queued_on, args, grid);
+    FASTCORE_LAUNCH((facility_choose_kernel<kWideBlock>), args.sets, kWideBlock, queued_on, args, grid,
+                    false);
+  });
   do {
-    for (int round = 0; round < kRounds; ++round) {
-      FASTCORE_LAUNCH((facility_work_kernel<kThreads>), blocks, kThreads, stream, args, grid);
-      FASTCORE_LAUNCH((facility_choose_kernel<kWideBlock>), args.sets, kWideBlock, stream, args, grid, false);
-    }
-    if (const int error = launch_status()) return error;
+    if (const int error = rounds.queue(kRounds)) return error;
     int error = static_cast<int>(cudaMemcpyAsync(progress.data(), grid.progress, args.sets * sizeof(Progress),
                                                  cudaMemcpyDeviceToHost, stream));
     if (error == 0) error = static_cast<int>(cudaStreamSynchronize(stream));

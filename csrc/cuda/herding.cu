@@ -1,12 +1,13 @@
 #include "herding_codes.cuh"
 #include "launch.h"
+#include "repeat.cuh"
 
 namespace fastcore::cuda {
 namespace {
 
 constexpr int kThreads = 256;
 
-void launch_codes(const Herding& args, const Queue& queue) {
+int launch_codes(const Herding& args, const Queue& queue) {
   constexpr int64_t kWarps = kThreads / kLanes;
   const cudaStream_t stream = as_stream(queue);
   const int64_t tiles = ceil_div(args.rows, kTileRows), codes_size = args.sets * args.code_width;
@@ -19,16 +20,18 @@ void launch_codes(const Herding& args, const Queue& queue) {
   const unsigned group_blocks = blocks_for(ceil_div(args.sets * ceil_div(tiles, kLanes), kWarps));
   const unsigned list_blocks = blocks_for(args.sets * kMeasuring);
   FASTCORE_LAUNCH((herding_start_kernel<kThreads>), args.sets, kThreads, stream, args, codes);
-  for (int64_t t = 0; t < args.most; ++t) {
-    FASTCORE_LAUNCH((herding_bound_kernel<kThreads>), tile_blocks, kThreads, stream, args, codes, t);
-    FASTCORE_LAUNCH((herding_lead_kernel<kWideBlock>), args.sets, kWideBlock, stream, args, codes, t);
-    FASTCORE_LAUNCH((herding_collect_kernel<kThreads>), group_blocks, kThreads, stream, args, codes, t);
-    FASTCORE_LAUNCH((herding_measure_kernel<kThreads>), list_blocks, kThreads, stream, args, codes, t);
-    FASTCORE_LAUNCH((herding_take_kernel<kThreads>), args.sets, kThreads, stream, args, codes, t);
-  }
+  const auto pick = [=](cudaStream_t queued_on) {
+    FASTCORE_LAUNCH((herding_bound_kernel<kThreads>), tile_blocks, kThreads, queued_on, args, codes);
+    FASTCORE_LAUNCH((herding_lead_kernel<kWideBlock>), args.sets, kWideBlock, queued_on, args, codes);
+    FASTCORE_LAUNCH((herding_collect_kernel<kThreads>), group_blocks, kThreads, queued_on, args, codes);
+    FASTCORE_LAUNCH((herding_measure_kernel<kThreads>), list_blocks, kThreads, queued_on, args, codes);
+    FASTCORE_LAUNCH((herding_take_kernel<kThreads>), args.sets, kThreads, queued_on, args, codes);
+  };
+  return Repeated(stream, pick).queue(args.most);
 }
 
-void launch_rows(const Herding& args, const Queue& queue) {
+// Without codes there are few picks.
+int launch_rows(const Herding& args, const Queue& queue) {
   const cudaStream_t stream = as_stream(queue);
   const int64_t tiles = args.sets * ceil_div(args.rows, kTileRows);
   double* const tile_best = scratch_of<double>(queue, tiles);
@@ -37,13 +40,13 @@ void launch_rows(const Herding& args, const Queue& queue) {
                     tile_best);
     FASTCORE_LAUNCH((herding_choose_kernel<kThreads>), args.sets, kThreads, stream, args, t, tile_best);
   }
+  return launch_status();
 }
 
 }  // namespace
 
 int herding(const Herding& args, const Queue& queue) {
-  args.codes == nullptr ? launch_rows(args, queue) : launch_codes(args, queue);
-  return launch_status();
+  return args.codes == nullptr ? launch_rows(args, queue) : launch_codes(args, queue);
 }
 
 }  // namespace fastcore::cuda

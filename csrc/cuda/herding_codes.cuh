@@ -6,6 +6,8 @@
 //   measure  measures the listed rows, from the features
 //   choose   takes the best of the list, and brings the residual up to date
 //
+// The launches are the same for every pick: which one it is stands beside the set.
+//
 // A pick reads a byte a number instead of four, and a few whole rows. The inner products are of whole numbers
 // and exact; what they miss is bounded by the lengths of what the copy and the 15 bits leave out.
 #pragma once
@@ -23,6 +25,7 @@ struct HerdingPass {
   double rest;    // length of the rest
   double threshold;
   int64_t listed;
+  int64_t picks;  // made
 };
 
 struct HerdingCodes {
@@ -63,7 +66,12 @@ __device__ void code_residual(const Herding& args, const HerdingCodes& codes, in
 
 template <int threads>
 __global__ void __launch_bounds__(threads, 1) herding_start_kernel(Herding args, HerdingCodes codes) {
+  if (threadIdx.x == 0) codes.passes[blockIdx.x].picks = 0;
   code_residual<threads>(args, codes, blockIdx.x);
+}
+
+__device__ inline bool still_picking(const Herding& args, const HerdingCodes& codes, int64_t set) {
+  return still_picking(args, set, codes.passes[set].picks);
 }
 
 __device__ inline int dot16(int4 a, int4 b) {
@@ -104,14 +112,13 @@ __device__ inline int dot_codes(const Herding& args, const HerdingCodes& codes, 
 
 // A warp a tile. scores become upper bounds.
 template <int threads>
-__global__ void __launch_bounds__(threads, 3)
-    herding_bound_kernel(Herding args, HerdingCodes codes, int64_t t) {
+__global__ void __launch_bounds__(threads, 3) herding_bound_kernel(Herding args, HerdingCodes codes) {
   constexpr int kWarps = threads / kLanes;
   const int64_t tiles = ceil_div(args.rows, kTileRows);
   for (int64_t item = int64_t(blockIdx.x) * kWarps + warp_id(); item < args.sets * tiles;
        item += int64_t(gridDim.x) * kWarps) {
     const int64_t set = item / tiles;
-    if (!still_picking(args, set, t)) continue;
+    if (!still_picking(args, codes, set)) continue;
     const HerdingPass pass = codes.passes[set];
     const int64_t first = item % tiles * kTileRows;
     double upper = kClosed, lower = kClosed;
@@ -137,10 +144,9 @@ __global__ void __launch_bounds__(threads, 3)
 }
 
 template <int threads>
-__global__ void __launch_bounds__(threads, 1)
-    herding_lead_kernel(Herding args, HerdingCodes codes, int64_t t) {
+__global__ void __launch_bounds__(threads, 1) herding_lead_kernel(Herding args, HerdingCodes codes) {
   const int64_t set = blockIdx.x;
-  if (!still_picking(args, set, t)) return;
+  if (!still_picking(args, codes, set)) return;
   const int64_t tiles = ceil_div(args.rows, kTileRows);
   const double* __restrict__ tile_lower = codes.tile_lower + set * tiles;
   double best = kClosed;
@@ -154,14 +160,13 @@ __global__ void __launch_bounds__(threads, 1)
 
 // A warp looks at as many tiles as it has lanes. The order of the list does not matter.
 template <int threads>
-__global__ void __launch_bounds__(threads)
-    herding_collect_kernel(Herding args, HerdingCodes codes, int64_t t) {
+__global__ void __launch_bounds__(threads) herding_collect_kernel(Herding args, HerdingCodes codes) {
   constexpr int kWarps = threads / kLanes;
   const int64_t tiles = ceil_div(args.rows, kTileRows), groups = ceil_div(tiles, kLanes);
   for (int64_t item = int64_t(blockIdx.x) * kWarps + warp_id(); item < args.sets * groups;
        item += int64_t(gridDim.x) * kWarps) {
     const int64_t set = item / groups, start = item % groups * kLanes;
-    if (!still_picking(args, set, t)) continue;
+    if (!still_picking(args, codes, set)) continue;
     HerdingPass& pass = codes.passes[set];
     const double threshold = pass.threshold;
     const int64_t tile = start + lane_id();
@@ -181,12 +186,11 @@ __global__ void __launch_bounds__(threads)
 
 // A warp a row.
 template <int threads>
-__global__ void __launch_bounds__(threads)
-    herding_measure_kernel(Herding args, HerdingCodes codes, int64_t t) {
+__global__ void __launch_bounds__(threads) herding_measure_kernel(Herding args, HerdingCodes codes) {
   constexpr int kWarps = threads / kLanes;
   for (int64_t item = int64_t(blockIdx.x); item < args.sets * kMeasuring; item += gridDim.x) {
     const int64_t set = item / kMeasuring;
-    if (!still_picking(args, set, t)) continue;
+    if (!still_picking(args, codes, set)) continue;
     const double* __restrict__ residual = args.residual + set * args.width;
     const int64_t listed = codes.passes[set].listed;
     for (int64_t i = item % kMeasuring * kWarps + warp_id(); i < listed; i += kMeasuring * kWarps) {
@@ -198,14 +202,17 @@ __global__ void __launch_bounds__(threads)
 }
 
 template <int threads>
-__global__ void __launch_bounds__(threads, 1)
-    herding_take_kernel(Herding args, HerdingCodes codes, int64_t t) {
+__global__ void __launch_bounds__(threads, 1) herding_take_kernel(Herding args, HerdingCodes codes) {
   const int64_t set = blockIdx.x;
-  if (!still_picking(args, set, t)) return;
+  if (!still_picking(args, codes, set)) return;
   const double* scores = args.scores + set * args.rows;
   const int64_t* __restrict__ list = codes.list + set * args.rows;
   const int64_t listed = codes.passes[set].listed;
-  if (listed == 0) return;  // no row is left
+  if (listed == 0) {  // no row is left
+    if (threadIdx.x == 0) codes.passes[set].picks = args.most;
+    return;
+  }
+  const int64_t t = codes.passes[set].picks;
   double best = kClosed;
   for (int64_t i = threadIdx.x; i < listed; i += threads) best = Max()(best, scores[list[i]]);
   best = block_reduce<threads>(best, Max());
@@ -216,6 +223,7 @@ __global__ void __launch_bounds__(threads, 1)
   }
   pick = block_reduce<threads>(pick, Min());
   take_row<threads>(args, set, t, pick);
+  if (threadIdx.x == 0) codes.passes[set].picks = t + 1;
   code_residual<threads>(args, codes, set);  // a thread reads of the residual what it has written
 }
 

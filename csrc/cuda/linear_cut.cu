@@ -1,5 +1,6 @@
 #include "launch.h"
 #include "linear_cut_grid.cuh"
+#include "repeat.cuh"
 
 namespace fastcore::cuda {
 namespace {
@@ -9,7 +10,7 @@ void launch_sets(const LinearCut& args, double* scratch, cudaStream_t stream) {
   FASTCORE_LAUNCH((linear_cut_kernel<threads>), args.sets, threads, stream, args, scratch);
 }
 
-void launch_grid(const LinearCut& args, const Queue& queue, double* scratch) {
+int launch_grid(const LinearCut& args, const Queue& queue, double* scratch) {
   constexpr int kThreads = 256;
   constexpr int64_t kWarps = kThreads / kLanes, kMeasured = 1 << 12;
   const cudaStream_t stream = as_stream(queue);
@@ -22,13 +23,14 @@ void launch_grid(const LinearCut& args, const Queue& queue, double* scratch) {
   const unsigned group_blocks = blocks_for(ceil_div(ceil_div(tiles, kLanes) + args.sets, kWarps));
   const unsigned list_blocks = blocks_for(ceil_div(std::min(args.rows, kMeasured), kWarps));
   FASTCORE_LAUNCH((cut_start_kernel<kThreads>), row_blocks, kThreads, stream, args, grid);
-  for (int64_t t = 0; t < args.most; ++t) {
-    FASTCORE_LAUNCH((cut_bound_kernel<kThreads>), tile_blocks, kThreads, stream, args, grid, t);
-    FASTCORE_LAUNCH((cut_lead_kernel<kWideBlock>), args.sets, kWideBlock, stream, args, grid, t);
-    FASTCORE_LAUNCH((cut_collect_kernel<kThreads>), group_blocks, kThreads, stream, args, grid, t);
-    FASTCORE_LAUNCH((cut_measure_kernel<kThreads>), list_blocks, kThreads, stream, args, grid, t);
-    FASTCORE_LAUNCH((cut_choose_kernel<kWideBlock>), args.sets, kWideBlock, stream, args, grid, t);
-  }
+  const auto pick = [=](cudaStream_t queued_on) {
+    FASTCORE_LAUNCH((cut_bound_kernel<kThreads>), tile_blocks, kThreads, queued_on, args, grid);
+    FASTCORE_LAUNCH((cut_lead_kernel<kWideBlock>), args.sets, kWideBlock, queued_on, args, grid);
+    FASTCORE_LAUNCH((cut_collect_kernel<kThreads>), group_blocks, kThreads, queued_on, args, grid);
+    FASTCORE_LAUNCH((cut_measure_kernel<kThreads>), list_blocks, kThreads, queued_on, args, grid);
+    FASTCORE_LAUNCH((cut_choose_kernel<kWideBlock>), args.sets, kWideBlock, queued_on, args, grid);
+  };
+  return Repeated(stream, pick).queue(args.most);
 }
 
 }  // namespace
@@ -36,12 +38,9 @@ void launch_grid(const LinearCut& args, const Queue& queue, double* scratch) {
 int linear_cut(const LinearCut& args, const Queue& queue) {
   constexpr int64_t kManyRows = 1 << 14;
   double* const scratch = scratch_of<double>(queue, args.sets * CutScratch::doubles(args));
-  if (on_grid(args.sets, args.rows, kManyRows)) {
-    launch_grid(args, queue, scratch);
-  } else {
-    args.rows <= kSmallBlock ? launch_sets<kSmallThreads>(args, scratch, as_stream(queue))
-                             : launch_sets<kLargeThreads>(args, scratch, as_stream(queue));
-  }
+  if (on_grid(args.sets, args.rows, kManyRows)) return launch_grid(args, queue, scratch);
+  args.rows <= kSmallBlock ? launch_sets<kSmallThreads>(args, scratch, as_stream(queue))
+                           : launch_sets<kLargeThreads>(args, scratch, as_stream(queue));
   return launch_status();
 }
 

@@ -6,7 +6,8 @@
 //   measure  measures the listed rows
 //   choose   takes the best of the list, and the drift that the pick causes
 //
-// The host knows the largest budget, so all launches are queued at once. A set that has ended does nothing.
+// The host knows the largest budget, so all launches are queued at once, the same for every pick: which one
+// it is stands beside the set. A set that has ended does nothing.
 #pragma once
 #include "linear_cut.cuh"
 
@@ -19,6 +20,7 @@ struct CutPass {
   double threshold;  // gains that may be the best reach it
   int64_t listed;    // rows that reach it
   int64_t measured;  // gains, in all
+  int64_t picks;     // made
   int64_t ended;
 };
 
@@ -29,8 +31,8 @@ struct CutGrid {
   CutPass* passes;     // (sets)
 };
 
-__device__ inline bool ended(const LinearCut& args, const CutGrid& grid, int64_t set, int64_t t) {
-  return t >= budget_of(args, set) || grid.passes[set].ended != 0;
+__device__ inline bool ended(const LinearCut& args, const CutGrid& grid, int64_t set) {
+  return grid.passes[set].picks >= budget_of(args, set) || grid.passes[set].ended != 0;
 }
 
 template <int threads>
@@ -43,19 +45,19 @@ __global__ void __launch_bounds__(threads) cut_start_kernel(LinearCut args, CutG
   }
   for (int64_t set = 0; set < args.sets; ++set) {
     start_cut(args, CutScratch(args, grid.scratch, set), thread, count);
-    if (thread == 0) grid.passes[set] = {kClosed, 0, 0, 0};
+    if (thread == 0) grid.passes[set] = {kClosed, 0, 0, 0, 0};
   }
 }
 
 // A warp a tile.
 template <int threads>
-__global__ void __launch_bounds__(threads) cut_bound_kernel(LinearCut args, CutGrid grid, int64_t t) {
+__global__ void __launch_bounds__(threads) cut_bound_kernel(LinearCut args, CutGrid grid) {
   constexpr int kWarps = threads / kLanes;
   const int64_t tiles = ceil_div(args.rows, kCutTile);
   for (int64_t item = int64_t(blockIdx.x) * kWarps + warp_id(); item < args.sets * tiles;
        item += int64_t(gridDim.x) * kWarps) {
     const int64_t set = item / tiles;
-    if (ended(args, grid, set, t)) continue;
+    if (ended(args, grid, set)) continue;
     const CutScratch cut(args, grid.scratch, set);
     const int64_t first = item % tiles * kCutTile;
     double best = kClosed;
@@ -86,9 +88,10 @@ __device__ inline Leader shuffle_xor(Leader leader, int offset) {
 }
 
 template <int threads>
-__global__ void __launch_bounds__(threads, 1) cut_lead_kernel(LinearCut args, CutGrid grid, int64_t t) {
+__global__ void __launch_bounds__(threads, 1) cut_lead_kernel(LinearCut args, CutGrid grid) {
   const int64_t set = blockIdx.x;
-  if (ended(args, grid, set, t)) return;
+  if (ended(args, grid, set)) return;
+  const int64_t t = grid.passes[set].picks;
   const CutScratch cut(args, grid.scratch, set);
   const int64_t tiles = ceil_div(args.rows, kCutTile);
   const double* __restrict__ tile_bound = grid.tile_bound + set * tiles;
@@ -124,14 +127,14 @@ __global__ void __launch_bounds__(threads, 1) cut_lead_kernel(LinearCut args, Cu
 
 // A warp looks at as many tiles as it has lanes. The order of the list does not matter.
 template <int threads>
-__global__ void __launch_bounds__(threads) cut_collect_kernel(LinearCut args, CutGrid grid, int64_t t) {
+__global__ void __launch_bounds__(threads) cut_collect_kernel(LinearCut args, CutGrid grid) {
   constexpr int kWarps = threads / kLanes;
   const int64_t tiles = ceil_div(args.rows, kCutTile);
   const int64_t groups = ceil_div(tiles, kLanes);
   for (int64_t item = int64_t(blockIdx.x) * kWarps + warp_id(); item < args.sets * groups;
        item += int64_t(gridDim.x) * kWarps) {
     const int64_t set = item / groups;
-    if (ended(args, grid, set, t)) continue;
+    if (ended(args, grid, set)) continue;
     const CutScratch cut(args, grid.scratch, set);
     const double threshold = grid.passes[set].threshold;
     int64_t* list = grid.list + set * args.rows;
@@ -150,12 +153,12 @@ __global__ void __launch_bounds__(threads) cut_collect_kernel(LinearCut args, Cu
 
 // A warp a row.
 template <int threads>
-__global__ void __launch_bounds__(threads) cut_measure_kernel(LinearCut args, CutGrid grid, int64_t t) {
+__global__ void __launch_bounds__(threads) cut_measure_kernel(LinearCut args, CutGrid grid) {
   constexpr int kWarps = threads / kLanes;
   for (int64_t set = 0; set < args.sets; ++set) {
-    if (ended(args, grid, set, t)) continue;
+    if (ended(args, grid, set)) continue;
     const CutScratch cut(args, grid.scratch, set);
-    const int64_t listed = grid.passes[set].listed;
+    const int64_t listed = grid.passes[set].listed, t = grid.passes[set].picks;
     for (int64_t i = int64_t(blockIdx.x) * kWarps + warp_id(); i < listed; i += int64_t(gridDim.x) * kWarps) {
       const int64_t row = grid.list[set * args.rows + i];
       if (cut.when[row] == t) continue;
@@ -170,14 +173,14 @@ __global__ void __launch_bounds__(threads) cut_measure_kernel(LinearCut args, Cu
 }
 
 template <int threads>
-__global__ void __launch_bounds__(threads, 1) cut_choose_kernel(LinearCut args, CutGrid grid, int64_t t) {
+__global__ void __launch_bounds__(threads, 1) cut_choose_kernel(LinearCut args, CutGrid grid) {
   const int64_t set = blockIdx.x;
-  if (ended(args, grid, set, t)) return;
+  if (ended(args, grid, set)) return;
   const CutScratch cut(args, grid.scratch, set);
   CutPass& pass = grid.passes[set];
   const double* values = args.values + set * args.rows;
   const int64_t* __restrict__ list = grid.list + set * args.rows;
-  const int64_t listed = pass.listed;
+  const int64_t listed = pass.listed, t = pass.picks;
   double best = kClosed;
   for (int64_t i = threadIdx.x; i < listed; i += threads) best = Max()(best, values[list[i]]);
   best = block_reduce<threads>(best, Max());
@@ -190,6 +193,7 @@ __global__ void __launch_bounds__(threads, 1) cut_choose_kernel(LinearCut args, 
   if (threadIdx.x == 0) {
     record(args, set, t, pick, values[pick]);
     args.evaluations[set] = pass.measured;
+    pass.picks = t + 1;
     pass.ended = pass.measured > args.rows / 2;
   }
   add_pick<threads>(args, cut, set, t, pick);

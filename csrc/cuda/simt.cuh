@@ -16,8 +16,11 @@
 // A block's array in shared memory.
 #define FASTCORE_SHARED(type, name, count) __shared__ type name[count]
 // Launch of `kernel`, in parentheses where it has template arguments, with the arguments behind.
-#define FASTCORE_LAUNCH(kernel, blocks, threads, stream, ...) \
-  kernel<<<(blocks), (threads), 0, (stream)>>>(__VA_ARGS__)
+// No block is no work: CUDA itself takes that for an error.
+#define FASTCORE_LAUNCH(kernel, blocks, threads, stream, ...)                            \
+  do {                                                                                   \
+    if ((blocks) > 0) kernel<<<unsigned(blocks), (threads), 0, (stream)>>>(__VA_ARGS__); \
+  } while (false)
 // A block's array in shared memory whose size is given at the launch, which FASTCORE_LAUNCH_SHARED does in
 // bytes.
 #define FASTCORE_DYNAMIC_SHARED(type, name) extern __shared__ type name[]
@@ -32,12 +35,15 @@ namespace fastcore::cuda {
 // stand-in has a low limit, which puts the stepping to the test.
 //
 // kWideBlock: threads of the one block that chooses among the rows of a large set.
+// kGraphSteps: steps of a graph of launches (repeat.cuh).
 #ifdef FASTCORE_SIMT
 constexpr int64_t kMaxBlocks = 5;
 constexpr int kWideBlock = 128;
+constexpr int64_t kGraphSteps = 3;
 #else
 constexpr int64_t kMaxBlocks = 1 << 24;
 constexpr int kWideBlock = 1024;
+constexpr int64_t kGraphSteps = 16;
 #endif
 
 inline unsigned blocks_for(int64_t items) { return static_cast<unsigned>(std::min(items, kMaxBlocks)); }

@@ -98,8 +98,10 @@ class Ranks:
         self.rank, self.size = dist.get_rank(group), dist.get_world_size(group)
         # "cpu:gloo,cuda:nccl"
         self._served = {part.partition(":")[0] for part in str(dist.get_backend_config(group)).split(",")}
-        cpu = torch.device("cpu")
-        self._letters = cpu if "cpu" in self._served else torch.device("cuda", torch.cuda.current_device())
+        self._letters = torch.device("cpu")
+        if "cpu" not in self._served:  # NCCL alone, over the GPU that the group was made for
+            bound = getattr(group, "bound_device_id", None)
+            self._letters = bound or torch.device("cuda", torch.cuda.current_device())
         self._over = False
 
     @contextlib.contextmanager

@@ -51,7 +51,8 @@ class ShardedSource(Source):
                 "a sparse matrix cannot be spread over ranks: pass a dense one, or select in one process"
             )
         self.count = super().n if count is None else count
-        ranks.agree({"data": _kind(padded) if self.count else None})
+        # Tensors of one collective must be served by one backend of the group: otherwise ranks wait for ever.
+        ranks.agree({"data": _kind(padded) if self.count else None, "device": self.device.type})
         self.shards = Shards(ranks, self.count)
         if self.shards.n == 0:
             raise ValueError("data must not be empty, got no row on any rank")

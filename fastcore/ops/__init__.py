@@ -73,14 +73,23 @@ def active_backend(device: torch.device | str) -> str:
 
 
 def backend_of(name: str, device: torch.device | str) -> str:
-    """What runs op `name` on a device: the active backend, or "reference" for an op that it lacks."""
+    """What runs op `name` on a device: the active backend, or "reference" for an op that it lacks.
+
+    Raises RuntimeError where a backend was asked for whose kernel of this op fails its self-test.
+    """
     from fastcore.ops import native
 
     kind = torch.device(device).type
     backend = active_backend(kind)
-    if backend == "reference" or native.has_kernel(name, kind, NAMESPACES[backend]):
-        return backend
-    return "reference"
+    if backend == "reference" or not native.has_kernel(name, kind, NAMESPACES[backend]):
+        return "reference"
+    if trouble := native.broken(name, kind):
+        if (_chosen.get() or os.environ.get("FASTCORE_BACKEND") or "auto") != "auto":
+            raise RuntimeError(
+                f"the backend {backend!r} was asked for, but its {name} fails the self-test: {trouble}"
+            )
+        return "reference"
+    return backend
 
 
 def implementation(name: str, reference: Op, *tensors: Tensor) -> Op:

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import fastcore
+from fastcore.greedy.distances import FeatureDistances
 from fastcore.inputs import as_device
 from fastcore.numerics import full_precision
 from fastcore.progress import Progress
@@ -357,6 +358,27 @@ def test_whatever_precision_was_set_picks_are_the_same_and_it_is_put_back(settin
         assert torch.get_float32_matmul_precision() == "highest" and not backends.cuda.matmul.allow_tf32
     assert precision_settings() == before
     assert and_later() == later
+
+
+@pytest.mark.parametrize("warn", [False, True])
+def test_operations_without_a_deterministic_form_may_be_used(warn, monkeypatch):
+    """On a GPU, cumsum and kthvalue refuse to run for a user who asked for deterministic algorithms."""
+    seen = []
+    fold = FeatureDistances.fold
+    monkeypatch.setattr(
+        FeatureDistances,
+        "fold",
+        lambda self, new: seen.append(torch.are_deterministic_algorithms_enabled()) or fold(self, new),
+    )
+    torch.use_deterministic_algorithms(True, warn_only=warn)
+    try:
+        chosen = fastcore.select("k_center", X, 8)
+        assert torch.are_deterministic_algorithms_enabled()
+        assert torch.is_deterministic_algorithms_warn_only_enabled() == warn
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert seen and not any(seen)
+    assert chosen.indices.tolist() == fastcore.select("k_center", X, 8).indices.tolist()
 
 
 def test_a_gpu_without_a_number_is_the_current_one(monkeypatch):

@@ -12,6 +12,16 @@ import fastcore
 ROWS = np.random.default_rng(0).standard_normal((30, 4)).astype(np.float32)
 CODES = [0, 1] * 15
 GRADIENTS = fastcore.LastLayerGradients(ROWS, ROWS)
+
+
+class Elsewhere(fastcore.LastLayerGradients):
+    """Gradients that say that they are on another kind of device."""
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("meta")
+
+
 NAN = np.where(np.arange(30)[:, None] == 7, np.nan, ROWS)
 
 
@@ -43,6 +53,9 @@ MISTAKES = {
     "other metric": _on_last(metric="cosine"),
     "other width": _on_last(data=ROWS[:, :3]),
     "other dtype": _on_last(data=ROWS.astype(np.float64)),
+    "other device": lambda rank, size: _same(data=Elsewhere(ROWS, ROWS) if rank == size - 1 else GRADIENTS)(
+        rank, size
+    ),
     "labels on one": _on_last(labels=[0] * 30),
     "kinds of labels": lambda rank, size: _same(labels=[0] * 30 if rank else ["a"] * 30)(rank, size),
     "other preselected": _on_last(preselected=[1]),

@@ -131,6 +131,10 @@ SAYS = {
     ),
     "other width": ("ValueError", "data must be the same on all ranks, got float32 of width 4 on rank 0 and"),
     "other dtype": ("ValueError", "got float32 of width 4 on rank 0 and float64 of width 4 on rank"),
+    "other device": (
+        "ValueError",
+        "device must be the same on all ranks, got cpu on rank 0 and meta on rank",
+    ),
     "labels on one": (
         "ValueError",
         "labels must be the same on all ranks, got none on rank 0 and given on rank",

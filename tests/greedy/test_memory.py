@@ -160,6 +160,8 @@ def test_too_small_a_card() -> None:
     [
         ("fastcore::linear_cut: CUDA error 2: out of memory", True),
         ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", True),
+        ("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`", True),
+        ("cusolver error: CUSOLVER_STATUS_ALLOC_FAILED, when calling `cusolverDnDsyevd(...)`", True),
         ("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes", True),
         ("fastcore::linear_cut: CUDA error 700: an illegal memory access was encountered", False),
     ],

@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from fastcore import doctor, ops
-from fastcore.ops import native
+from fastcore.ops import fakes, native
 from fastcore.ops.squared_norms import squared_norms_reference
 from tests.ops.backends import CUDA_ONLY
+
+OPS = [fake.__name__ for fake in fakes.OPS]
 
 
 @pytest.fixture(autouse=True)
@@ -118,6 +120,37 @@ def test_an_op_without_a_kernel_for_the_device_gets_the_reference(monkeypatch):
     )
     assert ops.backend_of("project", "cuda") == "cuda"
     assert ops.backend_of("herding", "cuda") == "reference"
+
+
+@pytest.mark.parametrize(
+    ("failed", "lost"),
+    [
+        ({"herding": "output 0 differs by 2"}, ["herding"]),
+        ({"herding": "RuntimeError: fastcore::herding: CUDA error 700: an illegal memory access"}, None),
+        (dict.fromkeys(OPS, "output 0 differs by 2"), None),
+    ],
+)
+def test_a_cuda_kernel_that_fails_its_self_test_is_not_used(failed, lost, monkeypatch):
+    """The others are; but after an error of the device no call is worth a try."""
+    monkeypatch.setattr(native, "_native", native.Native(native.status().folder))
+    monkeypatch.setattr(native, "has_kernel", lambda op, device, name="fastcore": True)
+    monkeypatch.setattr(native, "_tested", lambda folder, device: failed)
+    with pytest.warns(RuntimeWarning, match=r"fails its self-test on cuda \(") as warned:
+        ran_on = {op: ops.backend_of(op, "cuda") for op in OPS}
+    assert len(warned) == 1
+    assert [op for op in OPS if ran_on[op] == "reference"] == (OPS if lost is None else lost)
+    with ops.use_backend("cuda"):
+        if lost is not None:
+            assert ops.backend_of("project", "cuda") == "cuda"
+        with pytest.raises(RuntimeError, match="cuda.*self-test.*(differs|CUDA error)"):
+            ops.backend_of("herding", "cuda")
+    with pytest.warns(RuntimeWarning, match="on cpu .* Using the reference backend"):
+        assert ops.backend_of("project", "cpu") == "reference"  # a processor that fails is not trusted at all
+    advice = doctor.report()["advice"]
+    assert [line for line in advice if line.startswith("cuda: the kernel of herding fails")] == (
+        [f"cuda: the kernel of herding fails its self-test ({failed['herding']}); its reference runs"]
+        * bool(lost)
+    )
 
 
 def test_the_doctor_reports_a_healthy_machine():

@@ -132,6 +132,15 @@ def test_state_with_other_strides(name: str) -> None:
     call_with("nearest_update", name, wider, "must have a stride of")
 
 
+def test_codes_that_a_gpu_cannot_read_16_at_a_time() -> None:
+    arguments = next(a for case in CASES if (a := case.arguments()).get("codes") is not None)
+    codes = arguments["codes"]
+    buffer = torch.empty(codes.numel() + 16, dtype=torch.int8)
+    shifted = buffer[1 : 1 + codes.numel()].view(codes.shape)
+    with pytest.raises(RuntimeError, match="fastcore::herding: codes must start at a multiple of 16 bytes"):
+        torch.ops.fastcore.herding(*{**arguments, "codes": shifted}.values())
+
+
 @pytest.mark.parametrize("op", [op for op in OPS if "most" in arguments_of(op)])
 @pytest.mark.parametrize("most", [-1, 10_000])
 def test_most_out_of_range(op: str, most: int) -> None:

@@ -4,6 +4,7 @@
 #include <map>
 
 #include "reduce.cuh"
+#include "repeat.cuh"
 #include "simt.cuh"
 #include "tensor_cores.cuh"
 
@@ -166,9 +167,46 @@ __global__ void shared_out_of_bounds(double* out) {
 
 __global__ void global_out_of_bounds(double* out) { out[threadIdx.x + kThreads + 1] = 1.0; }
 
+__global__ void count(double* out) {
+  if (threadIdx.x == 0) out[0] += 1.0;
+}
+
+// Steps of two launches, so many at a time as the words say; prints the kernels that ran, graphs and launches
+// that were queued, the error, and objects that are left. "recorded": on a stream that the user records.
+int repeat(int words, char** word) {
+  double ran = 0.0;
+  cudaStream_t stream = nullptr;
+  const bool recorded = words > 0 && std::string(word[0]) == "recorded";
+  if (recorded) {
+    cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
+    cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed);
+  }
+  int error = 0;
+  {
+    double* const out = &ran;
+    fastcore::cuda::Repeated steps(stream, [=](cudaStream_t queued_on) {
+      FASTCORE_LAUNCH(count, 1, 32, queued_on, out);
+      FASTCORE_LAUNCH(count, 1, 32, queued_on, out);
+    });
+    for (int i = recorded; i < words; ++i) error |= steps.queue(std::stoll(word[i]));
+  }
+  size_t held = 0;
+  if (recorded) {
+    cudaGraph_t graph;
+    cudaStreamEndCapture(stream, &graph);
+    held = graph->launches.size();
+    cudaGraphDestroy(graph);
+    cudaStreamDestroy(stream);
+  }
+  const simt::Runtime& seen = simt::runtime;
+  std::printf("%g %d %d %zu %d %d\n", ran, seen.graphs, seen.launches, held, error, seen.objects);
+  return 0;
+}
+
 }  // namespace
 
-int main(int, char** argv) {
+int main(int words, char** argv) {
+  if (std::string(argv[1]) == "repeat") return repeat(words - 2, argv + 2);
   using Kernel = void (*)(double*);
   const std::map<std::string, Kernel> kernels = {
       {"sum", sum<true, true>},

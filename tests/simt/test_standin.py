@@ -112,6 +112,51 @@ def test_schedules_run_blocks_in_their_order() -> None:
     assert orders == {(0, 1), (1, 0)}
 
 
+def repeat(words: str, fails: str = "", **settings: str) -> dict[str, int]:
+    """Queues steps of two kernels, so many at a time: what ran and how it was queued."""
+    program = build.program(HERE / "probes.cpp")
+    command, settings = [program, "repeat", *words.split()], settings | {"FASTCORE_SIMT_FAILS": fails}
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **settings}, check=True)
+    names = ("ran", "graphs", "launches", "recorded", "error", "objects")
+    return dict(zip(names, map(int, done.stdout.split()), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("words", "graphs"),
+    # A graph stands for 3 steps here. The first step comes alone, and few steps are not worth one.
+    [("0", 0), ("1", 0), ("5", 0), ("6", 1), ("7", 2), ("100", 33), ("2 2 2 2 2", 0), ("3 3 3 3", 3)],
+)
+def test_steps_are_queued_as_graphs(words: str, graphs: int) -> None:
+    steps = sum(map(int, words.split()))
+    found = repeat(words)
+    assert found["ran"] == 2 * steps and found["graphs"] == graphs
+    assert found["error"] == found["objects"] == 0
+    assert repeat(words, FASTCORE_GRAPHS="0") == found | {"graphs": 0}
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        "cudaStreamIsCapturing",
+        "cudaStreamCreateWithFlags",
+        "cudaStreamBeginCapture",
+        "cudaStreamEndCapture",
+        "cudaGraphInstantiateWithFlags",
+        "cudaGraphLaunch",
+        "cudaGraphLaunch2",
+    ],
+)
+def test_without_a_graph_the_launches_are_queued_one_by_one(function: str) -> None:
+    found = repeat("20 5", fails=function)
+    assert found["ran"] == 50 and found["graphs"] == int(function.endswith("2"))
+    assert found["error"] == found["objects"] == 0
+
+
+def test_in_the_graph_of_a_user_the_launches_stand_one_by_one() -> None:
+    found = repeat("recorded 20")
+    assert found["recorded"] == 40 and found["ran"] == found["graphs"] == found["error"] == 0
+
+
 def number(first: int) -> int:
     return first * 5 % 13 - 6
 

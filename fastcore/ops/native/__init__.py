@@ -38,6 +38,8 @@ class Native:
     reason: str = ""
     problems: dict[str, str] = field(default_factory=dict)
     """For each kind of device that was asked for: why its kernels cannot be used, "" if they can."""
+    broken: dict[str, str] = field(default_factory=dict)
+    """Ops whose CUDA kernels fail the self-test where the others pass it, and how."""
 
 
 _lock = threading.RLock()
@@ -65,9 +67,28 @@ def problem(device: str) -> str:
     with _lock:
         if device not in native.problems:
             native.problems[device] = _device_problem(native.folder, device)
-            if native.problems[device]:
+            if native.problems[device] and device == "cuda" and (some := _broken(native.folder)):
+                # A card runs kernels that few cards have run: one of them is no reason to do without all.
+                _warn(f"{native.problems[device]}. Using the references of these ops")
+                native.problems[device], native.broken = "", some
+            elif native.problems[device]:
                 _warn(f"{native.problems[device]}. Using the reference backend")
         return native.problems[device]
+
+
+def broken(op: str, device: str) -> str:
+    """How the kernel of an op fails the self-test on a kind of device whose other kernels are used; or ""."""
+    return _native.broken.get(op, "") if _native is not None and device == "cuda" else ""
+
+
+def _broken(folder: Path) -> dict[str, str]:
+    """The ops that fail the self-test on CUDA, where the failures of one cannot be those of another."""
+    if not has_kernel("project", "cuda"):
+        return {}
+    failed = _tested(folder, "cuda")
+    spread = any("CUDA error" in how for how in failed.values())  # after which every call fails
+    tested = sum(has_kernel(fake.__name__, "cuda") for fake in fakes.OPS)
+    return {} if spread or len(failed) >= tested else failed
 
 
 def has_kernel(op: str, device: str, namespace: str = "fastcore") -> bool:
