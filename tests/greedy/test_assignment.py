@@ -82,10 +82,12 @@ def test_every_row_goes_to_the_closest_pick_of_its_class(kind, tile, monkeypatch
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "rbf"])
-@pytest.mark.parametrize("tile", [1024, 3])
+@pytest.mark.parametrize("tile", [1024, 3, "bounds"])
 def test_equal_but_for_rounding(metric, tile, monkeypatch):
     """Far from the origin, picks at one distance from a row: the first of them, whatever rounding says."""
-    monkeypatch.setattr(assignment, "_TILE", tile)
+    monkeypatch.setattr(assignment, "WORTH_BOUNDS", 1)
+    if tile != "bounds":
+        monkeypatch.setattr(assignment, "_TILE", tile)
     rng = np.random.default_rng(2)
     for width in (200, 2000):
         grid = 2.0**-10
@@ -93,7 +95,8 @@ def test_equal_but_for_rounding(metric, tile, monkeypatch):
         step = rng.integers(-40, 41, width) * 8 * grid
         around = np.stack([base + step * rng.choice([-1, 1], width) for _ in range(12)]).astype(np.float32)
         farther = base + 2 * step
-        rows = view(torch.from_numpy(np.stack([base, farther, *around]).astype(np.float32)), metric, 1e-9)
+        x = torch.from_numpy(np.stack([base, farther, *around]).astype(np.float32))
+        rows = view(LastLayerGradients(torch.ones(14, 1), x) if tile == "bounds" else x, metric, 1e-9)
         owners = assign(rows, Partition.whole(14, 0), torch.arange(1, 14), "similarity")
         assert owners.tolist() == [1, *range(13)], width
 

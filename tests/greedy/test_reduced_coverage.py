@@ -13,6 +13,7 @@ from fastcore.assignment import assign
 from fastcore.budget import Partition
 from fastcore.gradients import LastLayerGradients
 from fastcore.greedy import reduced_coverage
+from fastcore.greedy.batches import batches
 from fastcore.greedy.facility_location import facility_location
 from fastcore.greedy.picks import Picks
 from fastcore.greedy.reduced_coverage import ReducedCoverage
@@ -67,7 +68,7 @@ def test_the_picks_of_a_matrix(kind: str, balanced: bool, monkeypatch: pytest.Mo
     mine = facility_location(view, partition)
     assert_same(mine, without(monkeypatch, view, partition))
     if kind in ("trained", "mirrored") and not balanced:
-        assert mine.info["refined_pairs"] < N**2 / 8
+        assert 0 < mine.info["refined_pairs"] < N**2 / 8
         assert mine.info["columns"] == 0  # no bounds were too loose
 
 
@@ -91,6 +92,36 @@ def test_bounds_too_loose_in_the_middle(
     monkeypatch.setattr(reduced_coverage, "MEASURED", 0.0)
     monkeypatch.setattr(reduced_coverage, "FIRST", first)
     assert_same(facility_location(view, partition), wanted)
+
+
+def test_an_early_end_leaves_the_first_picks() -> None:
+    view, seen = GradientSimilarity(make("trained"), "euclidean"), set()
+    batch = next(batches(Partition.whole(N, K), view.device, 1))
+    rows = ReducedCoverage(view, batch, 1 << 30)
+    first, _, _, (rows.coverage, rows.bounds) = rows.greedy(*arguments(rows, 1))
+    wanted, gains, _, _ = rows.greedy(*arguments(rows, K))
+    most = rows.pairs
+    for pairs in range(0, most, most // 60):
+        rows = ReducedCoverage(view, batch, 1 << 30)
+        rows.coverage = torch.maximum(rows.coverage, rows.columns(first)[:, :, 0])
+        rows.bounds[0, first] = -torch.inf
+        with pytest.MonkeyPatch.context() as limits:
+            limits.setattr(reduced_coverage, "MEASURED", pairs / N**2)
+            limits.setattr(reduced_coverage, "FIRST", 0)
+            picks, found, _, (coverage, _) = rows.greedy(*arguments(rows, K))
+        count = int((picks >= 0).sum())
+        assert torch.equal(picks[:, :count], wanted[:, :count])
+        torch.testing.assert_close(found[:, :count], gains[:, :count])
+        at = torch.cat([first, picks[:, :count]], 1)
+        torch.testing.assert_close(coverage, rows.columns(at).amax(2).clamp(min=0), rtol=1e-9, atol=1e-9)
+        seen.add(count)
+    assert len(seen) > 5 and min(seen) == 0
+
+
+def arguments(rows: ReducedCoverage, most: int) -> tuple[Any, ...]:
+    at = torch.arange(rows.n)[None]
+    none = torch.full((1,), -torch.inf, dtype=torch.float64), torch.tensor([rows.n])
+    return rows.similarities(at), at, torch.tensor([most]), *none, most
 
 
 @pytest.mark.parametrize("entries", [0, 1000, 3000])
