@@ -102,7 +102,7 @@ def test_an_early_end_leaves_the_first_picks() -> None:
     wanted, gains, _, _ = rows.greedy(*arguments(rows, K))
     most = rows.pairs
     for pairs in range(0, most, most // 60):
-        rows = ReducedCoverage(view, batch, 1 << 30)
+        rows = ReducedCoverage(view, batch, 1 << 16)
         rows.coverage = torch.maximum(rows.coverage, rows.columns(first)[:, :, 0])
         rows.bounds[0, first] = -torch.inf
         with pytest.MonkeyPatch.context() as limits:
@@ -110,6 +110,7 @@ def test_an_early_end_leaves_the_first_picks() -> None:
             limits.setattr(reduced_coverage, "FIRST", 0)
             picks, found, _, (coverage, _) = rows.greedy(*arguments(rows, K))
         count = int((picks >= 0).sum())
+        assert (rows.candidates(7) == 7) == (count < K)  # the base goes on
         assert torch.equal(picks[:, :count], wanted[:, :count])
         torch.testing.assert_close(found[:, :count], gains[:, :count])
         at = torch.cat([first, picks[:, :count]], 1)
