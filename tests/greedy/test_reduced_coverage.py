@@ -102,7 +102,7 @@ def test_an_early_end_leaves_the_first_picks() -> None:
     wanted, gains, _, _ = rows.greedy(*arguments(rows, K))
     most = rows.pairs
     for pairs in range(0, most, most // 60):
-        rows = ReducedCoverage(view, batch, 1 << 16)
+        rows = ReducedCoverage(view, batch, 1 << 20)
         rows.coverage = torch.maximum(rows.coverage, rows.columns(first)[:, :, 0])
         rows.bounds[0, first] = -torch.inf
         with pytest.MonkeyPatch.context() as limits:
