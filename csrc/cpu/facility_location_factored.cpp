@@ -120,6 +120,8 @@ class Greedy {
         packed_(rows_, order_),
         place_(args.count),
         reach_(packed_.blocks() * kBlock, kClosed),
+        squares_(reach_.size(), -1.0),
+        scratch_(new Nearby[kSome * reach_.size()]),
         boxes_(rows_, order_, kBlock),
         touched_(boxes_.count()),
         exact_(args.count),
@@ -127,7 +129,7 @@ class Greedy {
         near_(args.count),
         columns_(args.count) {
     for (int64_t p = 0; p < a_.count; ++p) place_[order_[p]] = p;
-    for (int64_t i = 0; i < a_.count; ++i) reach_[place_[i]] = a_.parameter - coverage_[i];
+    for (int64_t i = 0; i < a_.count; ++i) set_reach(place_[i], a_.parameter - coverage_[i]);
     for (int64_t box = 0; box < boxes_.count(); ++box) boxes_.set_reach(box, reach_);
   }
 
@@ -241,15 +243,10 @@ class Greedy {
   // A list for each of some candidates.
   void list(const std::vector<int64_t>& candidates) {
     const Packed packed(rows_, candidates);
-    const int64_t count = static_cast<int64_t>(candidates.size());
-    std::vector<double> squares(reach_.size());
-    for (size_t p = 0; p < reach_.size(); ++p) squares[p] = reach_[p] > 0.0 ? reach_[p] * reach_[p] : -1.0;
+    const int64_t count = static_cast<int64_t>(candidates.size()), groups = (count + kRows - 1) / kRows;
     const auto body = [&](int64_t begin, int64_t end) {
-      std::vector<Nearby> found(kRows * reach_.size());
-      for (int64_t group = begin; group < end; ++group)
-        list_group(packed, candidates, group * kRows, squares, found);
+      for (int64_t group = begin; group < end; ++group) list_group(packed, candidates, group * kRows);
     };
-    const int64_t groups = (count + kRows - 1) / kRows;
     if (a_.sets == 1)
       parallel_for(0, groups, 1, body);
     else
@@ -259,15 +256,14 @@ class Greedy {
   }
 
   // For kRows of them.
-  void list_group(const Packed& packed, const std::vector<int64_t>& candidates, int64_t first,
-                  const std::vector<double>& squares, std::vector<Nearby>& found) {
+  void list_group(const Packed& packed, const std::vector<int64_t>& candidates, int64_t first) {
     constexpr float kDown = 1.0f - 2.0f / (1 << 24);  // for its rounding and that of this product
     const int count = static_cast<int>(std::min<int64_t>(kRows, candidates.size() - first));
     double lower[kRows][kColumns], gains[kRows][kColumns] = {};
     Nearby* ends[kRows];
     std::vector<uint8_t> near(boxes_.count());
     for (int i = 0; i < count; ++i) {
-      ends[i] = &found[i * reach_.size()];
+      ends[i] = starts(first + i);
       boxes_.mark(boxes_.of(candidates[first + i]), near);
     }
     for (int64_t box = 0; box < boxes_.count(); ++box) {
@@ -275,7 +271,7 @@ class Greedy {
       const int64_t column = box * kColumns;
       packed.lower_bounds(packed_, first, column, lower);
       for (int i = 0; i < count; ++i) {
-        uint32_t bits = below(lower[i], &squares[column]);
+        uint32_t bits = below(lower[i], &squares_[column]);
         if (bits == 0) continue;
         double distance[kColumns];
         roots(lower[i], distance);
@@ -288,11 +284,19 @@ class Greedy {
     }
     for (int i = 0; i < count; ++i) {
       const int64_t j = candidates[first + i];
-      near_[j].assign(&found[i * reach_.size()], ends[i]);
+      near_[j].assign(starts(first + i), ends[i]);
       const double gain = std::accumulate(gains[i], gains[i] + kColumns, 0.0);
       bounds_[j] = std::min(bounds_[j], gain * (1 + kRounding));
       fresh_[j] = time_;
     }
+  }
+
+  // Where the list of the candidate at a position among kSome is made.
+  Nearby* starts(int64_t position) const { return scratch_.get() + position * reach_.size(); }
+
+  void set_reach(int64_t place, double reach) {
+    reach_[place] = reach;
+    squares_[place] = reach > 0.0 ? reach * reach : -1.0;
   }
 
   // ---- the greedy ---------------------------------------------------------------------------------------
@@ -415,7 +419,7 @@ class Greedy {
     for (const auto& [row, similarity] : columns_[pick]) {
       if (similarity <= coverage_[row]) continue;
       coverage_[row] = similarity;
-      reach_[place_[row]] = a_.parameter - similarity;
+      set_reach(place_[row], a_.parameter - similarity);
       touched_[place_[row] / kBlock] = 1;
     }
     for (size_t box = 0; box < touched_.size(); ++box)
@@ -437,12 +441,14 @@ class Greedy {
   const int64_t* row_ids_;
   int64_t* counts_;
   std::atomic<int64_t>& room_;
-  const std::vector<int64_t> order_;  // of rows, like ones together
-  const Packed packed_;               // all rows in this order
-  std::vector<int64_t> place_;        // of a row in it
-  std::vector<double> reach_;         // by place: how near a candidate must be to add to a row
-  RowBoxes boxes_;                    // of kBlock rows each
-  std::vector<uint8_t> touched_;      // boxes
+  const std::vector<int64_t> order_;   // of rows, like ones together
+  const Packed packed_;                // all rows in this order
+  std::vector<int64_t> place_;         // of a row in it
+  std::vector<double> reach_;          // by place: how near a candidate must be to add to a row
+  std::vector<double> squares_;        // of these, -1 where it is none
+  std::unique_ptr<Nearby[]> scratch_;  // for kSome lists
+  RowBoxes boxes_;                     // of kBlock rows each
+  std::vector<uint8_t> touched_;       // boxes
   std::vector<uint8_t> exact_;
   std::vector<int64_t> fresh_;               // the pick at which a candidate was last evaluated
   std::vector<std::vector<Nearby>> near_;    // by place: what a candidate may add to, once it is listed
