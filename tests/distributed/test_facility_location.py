@@ -72,3 +72,21 @@ def test_gains_that_are_no_numbers_are_an_error_and_no_endless_loop(monkeypatch,
         RuntimeError, match="internal error in facility_location: after 0 picks a pass made no"
     ):
         chosen("random", "cosine", 5, memory)
+
+
+@pytest.mark.parametrize("memory", [TABLE, LISTS])
+def test_bounds_are_never_below_the_gains(monkeypatch, memory):
+    greedy = CoverageOverRanks.greedy
+
+    def checked(state, *given):
+        found = greedy(state, *given)
+        coverage, bounds = found[3]
+        every = torch.arange(state.shards.n)[None]
+        columns = state.shards.columns(state.local, every)
+        gains = state.ranks.sum((columns - coverage[0, :, None]).clamp_(min=0).sum(0))
+        assert bool((bounds[0] >= gains * (1 - 1e-12) - 1e-12)[bounds[0] > -torch.inf].all())
+        return found
+
+    monkeypatch.setattr(CoverageOverRanks, "greedy", checked)
+    expected, given = chosen("random", "cosine", 30, memory)
+    assert torch.equal(given.rows, expected.rows)
