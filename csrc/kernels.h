@@ -290,6 +290,17 @@ struct CoverageGains {
   int64_t sets, block, rows;
 };
 
+// For every candidate j: gains[j] = sum_i max(0, <features[i], candidates[j]> - coverage[i]), or a little
+// more than that. Products are those of tensor cores, summed in float (CUDA only).
+struct ProductGains {
+  const void* features;    // (sets, rows, width) float16, or float32 with 10 bits behind the first
+  const void* candidates;  // (sets, block, width) of the same type
+  const double* coverage;  // (sets, rows); +inf for padding
+  double* gains;           // (sets, block)
+  int64_t sets, block, rows, width;
+  bool half;  // float16
+};
+
 // What may matter of many inner products. Where products[j][i] > least[i], or is NaN, it becomes the inner
 // product of the features of row i and of row positions[j], summed in float in an order that depends on the
 // width alone; elsewhere -inf. counts[j] = number of those of candidate j.
@@ -373,6 +384,58 @@ struct FacilityLocationBlock {
   double* gains;         // (sets, most)
   int64_t* evaluations;  // (sets, 2): float evaluations, exact evaluations
   int64_t sets, block, rows, width, second_width, most;
+};
+
+// Gradients of one set, row i being g_i = x_i (1, y_i) flattened, with <g_i, g_j> = <x_i, x_j> (1 + <y_i,
+// y_j>), and a few coordinates z of y in a space of fewer dimensions (CPU only). What z leaves out of y has
+// the length left_out, so that <y_i, y_j> is within left_out_i left_out_j of <z_i, z_j>. With w = <x_i, x_j>
+// and all rounding, the squared distance of g_i and g_j is within
+//   2 |w| left_out_i left_out_j + relative |g_i||g_j| + absolute
+// of |g_i|^2 + |g_j|^2 - 2 w (1 + <z_i, z_j>), products in float and the rest in double. The exact one is
+// computed in double from x and y, and is 0 where it is below kSame (|g_i|^2 + |g_j|^2).
+struct ReducedRows {
+  const float* features;  // (rows, width): x
+  const float* second;    // (rows, second_width): y
+  const float* reduced;   // (rows, dimensions): z
+  const float* left_out;  // (rows)
+  const double* norms;    // (rows): |g|^2
+  double relative, absolute;
+  int64_t width, second_width, dimensions;
+};
+
+// The greedy of facility_location_block under parameter - distance of such rows, all of which are candidates
+// (CPU only). Bounds from the coordinates find the few pairs that need an exact distance. At the start a
+// sweep over all pairs brings the bounds up to date: bounds[j] is at most
+//   sum over i of max(0, parameter - coverage[i] - the lower bound on the distance of i and j).
+// A candidate whose bound is the largest gets a list of the rows that it may add to, which only become fewer;
+// if its bound stays the largest, these pairs are measured, and its gain is exact from then on. A set stops
+// early, with the picks that it has, behind `pairs` measured pairs, or when the lists of all sets together
+// have more than `room` entries of 8 bytes: then done is 0.
+struct FacilityLocationFactored {
+  ReducedRows rows;        // of all sets (sets, count, ...)
+  double* coverage;        // (sets, count), changed; +inf for padding
+  double* bounds;          // (sets, count), changed; -inf for padding and picked rows
+  const int64_t* row_ids;  // (sets, count)
+  const int64_t* budgets;  // (sets)
+  const double* floor;     // (sets)
+  double parameter;
+  int64_t pairs, room;
+  int64_t* picks;   // (sets, most)
+  double* gains;    // (sets, most)
+  int64_t* counts;  // (sets, 3): evaluations, candidates measured, pairs measured
+  int64_t* done;    // (1)
+  int64_t sets, count, most;
+};
+
+// The nearest pick of some such rows, set by set (CPU only): the first one whose squared distance is at most
+// best (1 + kTie) + blur, that of the row. Exact ones are computed where bounds leave a choice.
+struct NearestFactored {
+  ReducedRows rows;        // all of them
+  const int64_t* members;  // (sets, count): row numbers, -1 for padding
+  const int64_t* picks;    // (sets, most): likewise, padding last
+  const double* blur;      // (rows)
+  int64_t* nearest;        // (sets, count): positions in picks, 0 for padding
+  int64_t sets, count, most;
 };
 
 // The same greedy over a sparse matrix held column by column, all values exact: set g is the rows, and the

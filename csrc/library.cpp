@@ -97,6 +97,7 @@ struct Cuda {
     Call(#op, tensor).check(error == 0, "CUDA error ", error, ": ", cudaGetErrorString(error)); \
   }
   FASTCORE_OPS(FASTCORE_RUN)
+  FASTCORE_CUDA_OPS(FASTCORE_RUN)
 #undef FASTCORE_RUN
 };
 #endif
@@ -110,6 +111,7 @@ struct Simt {
     Call(#op, tensor).check(error == 0, "the launch failed with error ", error); \
   }
   FASTCORE_OPS(FASTCORE_RUN)
+  FASTCORE_CUDA_OPS(FASTCORE_RUN)
 #undef FASTCORE_RUN
 };
 #endif
@@ -365,6 +367,39 @@ Tensor coverage_gains(const Tensor& similarity, const Tensor& coverage) {
   return gains;
 }
 
+#if defined(FASTCORE_CUDA) || defined(FASTCORE_SIMT)
+template <class Backend>
+Tensor product_gains(const Tensor& features, const Tensor& candidates, const Tensor& coverage) {
+  const Call call("product_gains", features);
+  ProductGains args{};
+  const auto [sets, rows, width] = call.sizes<3>("features", features);
+  const int64_t block = call.sizes<3>("candidates", candidates)[1];
+  args.half = features.scalar_type() == ScalarType::Half;
+  const int64_t number = args.half ? 2 : 4;
+  const auto bind = [&, &sets = sets, &width = width](const void*& field, const char* name,
+                                                      const Tensor& tensor, int64_t count) {
+    const c10::Half* halves = nullptr;
+    const float* floats = nullptr;
+    if (args.half) {
+      call.bind(halves, name, tensor, {sets, count, width});
+    } else {
+      call.bind(floats, name, tensor, {sets, count, width});
+    }
+    field = tensor.data_ptr();
+    call.check(width * number % 16 == 0 && reinterpret_cast<uintptr_t>(field) % 16 == 0, name,
+               " must have rows of 16 bytes or a multiple, at an address that is one, too, got a width of ",
+               width);
+  };
+  bind(args.features, "features", features, rows);
+  bind(args.candidates, "candidates", candidates, block);
+  BIND(coverage, sets, rows);
+  Tensor gains = call.make(args.gains, {sets, block});
+  args.sets = sets, args.block = block, args.rows = rows, args.width = width;
+  Backend::run(args, features);
+  return gains;
+}
+#endif
+
 template <class Backend>
 Tensor refine_products(Tensor products, const Tensor& features, const Tensor& positions,
                        const Tensor& least) {
@@ -511,6 +546,73 @@ Tensor euclidean_tile(const Tensor& products, const Tensor& factors, const Tenso
   return left;
 }
 
+// The rows that both ops on few coordinates take, N dimensions of them.
+template <size_t N>
+ReducedRows reduced_rows(const Call& call, const Tensor& features, const Tensor& second,
+                         const Tensor& reduced, const Tensor& left_out, const Tensor& norms, double relative,
+                         double absolute) {
+  const auto shape = call.sizes<N>("features", features);
+  const Shape rows(shape.begin(), shape.end() - 1);
+  const auto wide = [&](int64_t width) {
+    Shape with = rows;
+    with.push_back(width);
+    return with;
+  };
+  ReducedRows args{};
+  args.width = shape[N - 1];
+  args.second_width = call.sizes<N>("second", second)[N - 1];
+  args.dimensions = call.sizes<N>("reduced", reduced)[N - 1];
+  call.bind(args.features, "features", features, wide(args.width));
+  call.bind(args.second, "second", second, wide(args.second_width));
+  call.bind(args.reduced, "reduced", reduced, wide(args.dimensions));
+  call.bind(args.left_out, "left_out", left_out, rows);
+  call.bind(args.norms, "norms", norms, rows);
+  args.relative = relative, args.absolute = absolute;
+  return args;
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> facility_location_factored(
+    const Tensor& features, const Tensor& second, const Tensor& reduced, const Tensor& left_out,
+    const Tensor& norms, Tensor coverage, Tensor bounds, const Tensor& row_ids, const Tensor& budgets,
+    const Tensor& floor, double relative, double absolute, double parameter, int64_t pairs, int64_t room,
+    int64_t most) {
+  const Call call("facility_location_factored", features);
+  const auto [sets, rows, width] = call.sizes<3>("features", features);
+  FacilityLocationFactored args{};
+  args.rows = reduced_rows<3>(call, features, second, reduced, left_out, norms, relative, absolute);
+  BIND(coverage, sets, rows);
+  BIND(bounds, sets, rows);
+  BIND(row_ids, sets, rows);
+  BIND(budgets, sets);
+  BIND(floor, sets);
+  call.check(0 <= most && most <= rows, "most must be between 0 and the ", rows, " rows, got ", most);
+  check_budgets(call, budgets, args.budgets, sets, most);
+  auto [picks, gains] = make_picks(call, args, sets, most);
+  Tensor counts = call.make(args.counts, {sets, 3}, 0);
+  Tensor done = call.make(args.done, {1});
+  args.parameter = parameter, args.pairs = pairs, args.room = room;
+  args.sets = sets, args.count = rows, args.most = most;
+  Cpu::run(args, features);
+  return {picks, gains, counts, done};
+}
+
+Tensor nearest_factored(const Tensor& features, const Tensor& second, const Tensor& reduced,
+                        const Tensor& left_out, const Tensor& norms, const Tensor& members,
+                        const Tensor& picks, const Tensor& blur, double relative, double absolute) {
+  const Call call("nearest_factored", features);
+  NearestFactored args{};
+  args.rows = reduced_rows<2>(call, features, second, reduced, left_out, norms, relative, absolute);
+  const auto [sets, count] = call.sizes<2>("members", members);
+  args.most = call.sizes<2>("picks", picks)[1];
+  BIND(members, sets, count);
+  BIND(picks, sets, args.most);
+  BIND(blur, call.sizes<1>("norms", norms)[0]);
+  Tensor nearest = call.make(args.nearest, {sets, count});
+  args.sets = sets, args.count = count;
+  Cpu::run(args, features);
+  return nearest;
+}
+
 Tensor factored_columns(const Tensor& features, const Tensor& second, const Tensor& others,
                         const Tensor& other_second) {
   const Call call("factored_columns", features);
@@ -578,6 +680,16 @@ void implement(torch::stable::detail::StableLibrary& library) {
 #undef FASTCORE_IMPLEMENT
 }
 
+#if defined(FASTCORE_CUDA) || defined(FASTCORE_SIMT)
+template <class Backend>
+void implement_on_cuda(torch::stable::detail::StableLibrary& library) {
+  implement<Backend>(library);
+#define FASTCORE_IMPLEMENT(op, Args) library.impl(#op, TORCH_BOX(&op<Backend>));
+  FASTCORE_CUDA_OPS(FASTCORE_IMPLEMENT)
+#undef FASTCORE_IMPLEMENT
+}
+#endif
+
 }  // namespace
 }  // namespace fastcore
 
@@ -610,6 +722,7 @@ FASTCORE_LIBRARY(FASTCORE_NAMESPACE, library) {
       "Tensor(a!) taken, Tensor(b!) correlations, Tensor(c!) columns, Tensor(d!) whitener, "
       "Tensor(e!) picks, Tensor(f!) gains, Tensor(g!) weights, int steps) -> Tensor");
   library.def("coverage_gains(Tensor similarity, Tensor coverage) -> Tensor");
+  library.def("product_gains(Tensor features, Tensor candidates, Tensor coverage) -> Tensor");
   library.def(
       "refine_products(Tensor(a!) products, Tensor features, Tensor positions, Tensor least) -> Tensor");
   library.def(
@@ -625,6 +738,14 @@ FASTCORE_LIBRARY(FASTCORE_NAMESPACE, library) {
       "float error, float parameter) -> Tensor");
   library.def(
       "factored_columns(Tensor features, Tensor second, Tensor others, Tensor other_second) -> Tensor");
+  library.def(
+      "facility_location_factored(Tensor features, Tensor second, Tensor reduced, Tensor left_out, Tensor "
+      "norms, "
+      "Tensor(a!) coverage, Tensor(b!) bounds, Tensor row_ids, Tensor budgets, Tensor floor, float relative, "
+      "float absolute, float parameter, int pairs, int room, int most) -> (Tensor, Tensor, Tensor, Tensor)");
+  library.def(
+      "nearest_factored(Tensor features, Tensor second, Tensor reduced, Tensor left_out, Tensor norms, "
+      "Tensor members, Tensor picks, Tensor blur, float relative, float absolute) -> Tensor");
   library.def("factored_project(Tensor features, Tensor second, Tensor direction) -> Tensor");
   library.def("factored_sum(Tensor features, Tensor second, Tensor weights) -> Tensor");
   library.def("asymmetry(Tensor matrix) -> Tensor");
@@ -637,12 +758,16 @@ FASTCORE_LIBRARY(FASTCORE_NAMESPACE, library) {
 }
 
 #ifdef FASTCORE_SIMT
-FASTCORE_LIBRARY_IMPL(FASTCORE_NAMESPACE, CPU, library) { fastcore::implement<fastcore::Simt>(library); }
+FASTCORE_LIBRARY_IMPL(FASTCORE_NAMESPACE, CPU, library) {
+  fastcore::implement_on_cuda<fastcore::Simt>(library);
+}
 #else
 FASTCORE_LIBRARY_IMPL(FASTCORE_NAMESPACE, CPU, library) {
   fastcore::implement<fastcore::Cpu>(library);
   library.impl("coordinates", TORCH_BOX(&fastcore::coordinates));
   library.impl("euclidean_tile", TORCH_BOX(&fastcore::euclidean_tile));
+  library.impl("facility_location_factored", TORCH_BOX(&fastcore::facility_location_factored));
+  library.impl("nearest_factored", TORCH_BOX(&fastcore::nearest_factored));
   library.impl("factored_columns", TORCH_BOX(&fastcore::factored_columns));
   library.impl("factored_project", TORCH_BOX(&fastcore::factored_project));
   library.impl("factored_sum", TORCH_BOX(&fastcore::factored_sum));
@@ -650,5 +775,7 @@ FASTCORE_LIBRARY_IMPL(FASTCORE_NAMESPACE, CPU, library) {
 }
 #endif
 #ifdef FASTCORE_CUDA
-FASTCORE_LIBRARY_IMPL(FASTCORE_NAMESPACE, CUDA, library) { fastcore::implement<fastcore::Cuda>(library); }
+FASTCORE_LIBRARY_IMPL(FASTCORE_NAMESPACE, CUDA, library) {
+  fastcore::implement_on_cuda<fastcore::Cuda>(library);
+}
 #endif

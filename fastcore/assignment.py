@@ -12,10 +12,21 @@ from fastcore.budget import Partition
 from fastcore.greedy.batches import TILE_BYTES, batches
 from fastcore.memory import tiles
 from fastcore.ops.facility_location_block import inner_products, similarity_of_products
-from fastcore.similarity import METRICS, DenseSimilarity, RowSimilarity, Similarity, SparseSimilarity
+from fastcore.ops.nearest_factored import nearest_factored
+from fastcore.similarity import (
+    METRICS,
+    DenseSimilarity,
+    GradientSimilarity,
+    RowSimilarity,
+    Similarity,
+    SparseSimilarity,
+)
 
 _TIE = 1e-12
 _TILE = 1024
+
+WORTH_BOUNDS = 32
+"""Picks of a set from which on bounds on distances of gradients, from few coordinates, save time."""
 
 
 def assign(view: Similarity, partition: Partition, indices: Tensor, pairs: str = "similarity") -> Tensor:
@@ -68,6 +79,8 @@ def side_by_side(
 
 def closest(view: RowSimilarity | DenseSimilarity, rows: Tensor, picks: Tensor, pairs: str) -> Tensor:
     """For each of ``rows`` (G, n) the position in ``picks`` (G, P) of the closest one of its set."""
+    if isinstance(view, GradientSimilarity) and picks.shape[1] >= WORTH_BOUNDS and view.reducible:
+        return _nearest(view, rows, picks)
     best = torch.zeros_like(rows)
     wide = (view.width if isinstance(view, RowSimilarity) else 0) + min(picks.shape[1], _TILE)
     for tile in tiles(rows.shape[1], 8 * len(rows) * wide, TILE_BYTES):
@@ -103,11 +116,24 @@ def _closeness(
     ours, others = ([factor[at].double() for factor in view.factors] for at in (rows, picks))
     products, norms, pick_norms = inner_products(ours, others), view.norms[rows], view.norms[picks]
     if view.metric in ("euclidean", "rbf"):
-        share = 1e-15 * sum(factor.shape[1] ** 0.5 for factor in view.factors)
         products.mul_(2).sub_(norms.unsqueeze(2)).sub_(pick_norms.unsqueeze(1))
-        return products, 6 * share * norms  # two pairs, each of which errs by that of its row and of its pick
+        return products, _blur(view, norms)
     sides = (view.scale[rows], norms), (view.scale[picks], pick_norms)
     return similarity_of_products(products, *sides, METRICS[view.metric], view.parameter), 0.0
+
+
+def _blur(view: RowSimilarity, norms: Tensor) -> Tensor:
+    # Two pairs, each of which errs by that of its row and of its pick.
+    share: float = 6e-15 * sum(factor.shape[1] ** 0.5 for factor in view.factors)
+    return share * norms
+
+
+def _nearest(view: GradientSimilarity, rows: Tensor, picks: Tensor) -> Tensor:
+    """`closest` by distances of gradients, most of which bounds leave out."""
+    delta, h = view.factors
+    reduced, blur = view.reduced, _blur(view, view.norms)
+    each = delta, h, reduced.coordinates, reduced.left_out, view.norms
+    return nearest_factored(*each, rows, picks, blur, reduced.relative, reduced.absolute)
 
 
 def _best_stored(view: SparseSimilarity, rows: Tensor, picks: Tensor, pairs: str) -> Tensor:

@@ -9,8 +9,12 @@ import torch
 from torch import Tensor
 
 from fastcore.inputs import as_features
-from fastcore.memory import tiles
+from fastcore.memory import TILE_BYTES, tiles
+from fastcore.ops.factored_project import factored_project, factored_project_reference
+from fastcore.ops.factored_sum import factored_sum, factored_sum_reference
 from fastcore.ops.squared_norms import squared_norms
+
+CACHE_BYTES = 1 << 19
 
 
 class LastLayerGradients:
@@ -122,21 +126,12 @@ class LastLayerGradients:
 
     def weighted_sum(self, weights: Tensor) -> Tensor:
         """(C, D + 1) sum of the gradients times weights (n,); column 0 is the bias. n C D multiplications."""
-        total = torch.zeros(self.classes, self.width + 1, dtype=torch.float64, device=self.device)
-        for part in self._parts(self.classes + self.width):
-            delta = self.delta[part].double() * weights[part].double().unsqueeze(1)
-            total[:, 0] += delta.sum(0)
-            total[:, 1:] += delta.T @ self.h[part].double()
-        return total
+        return sum_of_factors(self.delta[None], self.h[None], weights.to(self.device, torch.float64)[None])[0]
 
     def project(self, direction: Tensor) -> Tensor:
         """(n,) inner products of every gradient with a direction (C, D + 1). n C D multiplications."""
         direction = direction.to(self.device, torch.float64)
-        out = torch.empty(self.n, dtype=torch.float64, device=self.device)
-        for part in self._parts(2 * self.classes + self.width):
-            rows = torch.addmm(direction[:, 0], self.h[part].double(), direction[:, 1:].T)
-            out[part] = (rows * self.delta[part].double()).sum(1)
-        return out
+        return products_of_factors(self.delta[None], self.h[None], direction[None])[0]
 
     def materialise(self) -> Tensor:
         """(n, C (D + 1)) float32, the gradients themselves: for checks on small data."""
@@ -145,6 +140,34 @@ class LastLayerGradients:
 
     def _parts(self, numbers: int) -> Iterator[slice]:
         return tiles(self.n, 8 * numbers, device=self.device)
+
+
+def sum_of_factors(delta: Tensor, h: Tensor, weights: Tensor) -> Tensor:
+    """(G, C, D + 1) float64 sums of the gradients of G sets, delta (G, n, C) and h (G, n, D), times weights."""
+    if _narrow(delta, h):
+        return factored_sum(delta, h, weights.contiguous())
+    total = weights.new_zeros(len(h), delta.shape[2], 1 + h.shape[2])
+    for part in _parts(delta, h):
+        total += factored_sum_reference(delta[:, part], h[:, part], weights[:, part])
+    return total
+
+
+def products_of_factors(delta: Tensor, h: Tensor, direction: Tensor) -> Tensor:
+    """(G, n) float64 inner products of the gradients of G sets with directions (G, C, D + 1) float64."""
+    if _narrow(delta, h):
+        return factored_project(delta, h, direction.contiguous())
+    parts = [factored_project_reference(delta[:, p], h[:, p], direction) for p in _parts(delta, h)]
+    return torch.cat(parts, 1)
+
+
+def _narrow(delta: Tensor, h: Tensor) -> bool:
+    """Whether a sum of gradients fits the cache of a processor; else products of matrices are faster."""
+    return delta.device.type == "cpu" and 8 * delta.shape[2] * (1 + h.shape[2]) <= CACHE_BYTES
+
+
+def _parts(delta: Tensor, h: Tensor) -> Iterator[slice]:
+    sets, n, classes = delta.shape
+    return tiles(n, 8 * sets * (2 * classes + h.shape[2]), TILE_BYTES, delta.device)
 
 
 def check_classes(labels: Tensor, classes: int) -> None:

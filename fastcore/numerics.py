@@ -18,6 +18,9 @@ LARGEST_TF32 = (2 - 2.0**-10) * 2.0**127
 LEAST = 2.0**-126
 """The smallest normal number: tensor cores may take smaller ones for 0."""
 
+LEAST_HALF = 2.0**-14
+"""The same of float16."""
+
 _tensor_cores: ContextVar[bool | None] = ContextVar("fastcore_tensor_cores", default=None)
 
 
@@ -88,6 +91,18 @@ def round_up_to_tf32(x: Tensor) -> Tensor:
     least = torch.where(least.double() < x, torch.nextafter(least, torch.full_like(least, torch.inf)), least)
     bits = least.contiguous().view(torch.int32)
     return ((bits + 0x1FFF) & ~0x1FFF).view(torch.float32)
+
+
+def round_to_half(x: Tensor) -> Tensor:
+    """Numbers up to 65504 as float16, to nearest; those below the smallest normal one become 0."""
+    return x.half().masked_fill_(x.abs() < LEAST_HALF, 0.0)
+
+
+def round_up_to_half(x: Tensor) -> Tensor:
+    """Numbers >= 0 rounded up to float16, and to a normal one; inf where there is none."""
+    least = x.clamp(min=LEAST_HALF).half()
+    above = (least.view(torch.int16) + 1).view(torch.float16)
+    return torch.where(least.double() < x, above, least)
 
 
 @contextlib.contextmanager

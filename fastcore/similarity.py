@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, TypeVar
 
 import torch
@@ -19,6 +20,7 @@ from fastcore.ops.facility_location_block import (
     inner_products,
     similarity_of_products,
 )
+from fastcore.reduced_gradients import ReducedGradients
 from fastcore.rows import StoredRows, Streamed, project, squared_norms, weighted_sum
 
 Outside = Tensor | LastLayerGradients
@@ -175,6 +177,18 @@ class GradientSimilarity(RowSimilarity):
     def _mean(self) -> tuple[Tensor, Tensor]:
         mean = self.gradients.weighted_sum(torch.full_like(self.norms, 1 / self.n))
         return mean.square().sum(), self.gradients.project(mean)
+
+    @property
+    def reducible(self) -> bool:
+        """Whether bounds from few dimensions help: distances, on a CPU, whose squares are numbers in float32."""
+        if self.metric not in ("euclidean", "rbf") or self.device.type != "cpu":
+            return False
+        return 1e-12 < float(self.norms.max().sqrt()) < 1e18
+
+    @cached_property
+    def reduced(self) -> ReducedGradients:
+        """Their coordinates in few dimensions: n r D multiplications, once."""
+        return ReducedGradients(self.gradients)
 
     def external(self, rows: LastLayerGradients, among: Tensor | None = None) -> Tensor:
         """Similarity (rows, m) in float64 of rows `among` (all by default) with m outside gradients."""

@@ -18,6 +18,7 @@ LAYERS = [
     ["checks", "environment", "figures", "files", "inputs", "memory", "numerics", "progress"],
     ["ops"],
     ["gradients", "rows"],
+    ["reduced_gradients"],
     ["divergence", "similarity"],
     ["budget"],
     ["greedy"],

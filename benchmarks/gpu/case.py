@@ -55,7 +55,8 @@ class Work:
 class Case:
     """One method on one kind of input.
 
-    `make(size, device)` gives the data, `work(size, info)` the counts (`info` is that of the selection).
+    `make(size, device)` gives the data, `work(size, info)` the counts (`info` is that of the selection), and
+    `peer_work` those of a peer.
     """
 
     name: str
@@ -71,19 +72,33 @@ class Case:
     judge: Callable[[Tensor], Loop] | None = None  # in place of the loop where that takes too much memory
     prefix: Callable[[Size], int] = lambda size: PREFIX  # picks that it judges
     peers: dict[str, Callable[[Tensor], Loop]] = field(default_factory=dict)  # beside the loop
+    peer_work: dict[str, Callable[[Size, dict[str, Any]], Work]] = field(default_factory=dict)
     objective: Callable[[Tensor], refcheck.Objective] | None = None
     judged_steps: int = 4
+    remark: str = ""  # on the choice of the sizes, for the reader of the table
+    grows: bool = False  # whether later picks of a peer take longer than the first
+    seconds: float = 10.0  # for all that is done beside the times with a target
 
     speed_up = 5.0  # what is asked for beside every peer
+    unit = "picks"  # what a peer's time is in proportion to
+    few = 4  # of these, to warm up with
 
     def steps(self, quick: bool) -> list[tuple[Size | None, str]]:
         """What is done, in order: everything that is asked of the worker by name."""
         found: list[tuple[Size | None, str]] = [(None, "reference")]
         for size in self.quick if quick else self.sizes:
             found += [(size, "time"), (size, "check")]
-            names = [PLAIN] * (self.loop is not None) + ([] if quick else list(self.peers))
-            found += [(size, name) for name in names]
+            found += [(size, name) for name in self.contenders(quick)]
         return found
+
+    def contenders(self, quick: bool) -> list[str]:
+        """The names of the peers."""
+        return [PLAIN] * (self.loop is not None) + ([] if quick else list(self.peers))
+
+    @property
+    def weight(self) -> float:
+        """Seconds that a whole run of the case may take where its targets are met: its share of the time."""
+        return self.seconds + sum(1.5 * size.target for size in self.sizes if size.target is not None)
 
     def select(self, data: Data, size: Size, **options: Any) -> Any:
         """The selection that is timed."""
@@ -93,14 +108,20 @@ class Case:
         return fastcore.select(self.method, data.rows, size.k, **chosen)
 
     def units(self, size: Size) -> int:
-        """What a peer's time is in proportion to: picks."""
+        """How many `unit` there are: a peer may do some of them, and its time is scaled."""
         return size.k
 
-    def prepared(self, name: str, data: Data) -> Loop:
+    def prepared(self, name: str, data: Data, size: Size) -> Loop:
         """A peer, with what it does once behind it."""
         make = self.loop if name == PLAIN else self.peers[name]
         assert make is not None
         return make(data.rows)
+
+    def agrees(self, data: Data, selection: Any, picks: list[int]) -> str:
+        """Whether a peer has made our picks. In float32 it may part from them at two rows that are near a tie."""
+        step = loops.first_difference(selection.indices, picks)
+        count = min(len(picks), len(selection.indices))
+        return f"first {count:,} picks are ours" if step is None else f"parts from ours at pick {step}"
 
     def check(self, data: Data, size: Size, selection: Any) -> str:
         """Whether the picks are right: a class at a time against the reference, or against float64 loops."""
@@ -120,11 +141,11 @@ class Case:
         return ", ".join(said)
 
     def _check_classes(self, data: Data, size: Size, selection: Any) -> str:
-        """A class is a selection of its own: a few of them, by the reference backend on the processor."""
+        """A class is a selection of its own: the first and the last, by the reference on the processor."""
         assert data.labels is not None
         labels = data.labels.cpu().numpy()
         checked = 0
-        for c in sorted({0, size.classes // 2, size.classes - 1}):
+        for c in sorted({0, size.classes - 1}):
             rows = np.flatnonzero(labels == c)
             mine = selection.indices[labels[selection.indices] == c]
             if not len(mine):

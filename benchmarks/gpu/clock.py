@@ -92,8 +92,12 @@ PRODUCTS = {
 }
 
 
-def ceilings(clock: Clock, quick: bool) -> dict[str, tuple[float, str]]:
-    """What the device can do at best: the rate of a copy in GB/s, read and written, and of products in TFLOP/s.
+CEILINGS = {"copy": "GB/s", **dict.fromkeys(PRODUCTS, "TFLOP/s")}
+"""The ceilings, and the units of their rates."""
+
+
+def ceilings(clock: Clock, quick: bool) -> dict[str, float]:
+    """What the device can do at best, in the units of CEILINGS: a copy, read and written, and products.
 
     On a processor the same calls are made at a small size: numbers of that processor, and not of a card.
     """
@@ -102,14 +106,14 @@ def ceilings(clock: Clock, quick: bool) -> dict[str, tuple[float, str]]:
     source = torch.ones(count, device=clock.device)
     target = torch.empty_like(source)
     seconds = _best(clock, functools.partial(target.copy_, source))
-    found = {"copy": (2e-9 * source.nbytes / seconds, "GB/s")}
+    found = {"copy": 2e-9 * source.nbytes / seconds}
     del source, target
     for name, (dtype, precision) in PRODUCTS.items():
         a, b = (torch.randn(size, size, device=clock.device).to(dtype) for _ in range(2))
         out = torch.empty_like(a)
         with _precision(precision):
             best = _best(clock, functools.partial(torch.mm, a, b, out=out))
-        found[name] = (2e-12 * size**3 / best, "TFLOP/s")
+        found[name] = 2e-12 * size**3 / best
     clock.clean()
     return found
 

@@ -15,15 +15,16 @@ import torch
 from benchmarks import harness
 
 ROOT = Path(__file__).resolve().parents[2]
+UNKNOWN = "unknown: nvidia-smi does not say"
 
 
 def facts(device: str) -> dict[str, str]:
     """The columns that are the same in every row. CUDA is not initialised."""
-    card, driver = _card() if device.startswith("cuda") else ("", "")
+    card, driver = _card() if device.startswith("cuda") else (f"none: {harness.processor()}", "none")
     return {
         "device": device,
-        "card": card or f"none: {harness.processor()}",
-        "driver": driver or "none",
+        "card": card,
+        "driver": driver,
         "torch": torch.__version__,
         "cuda": torch.version.cuda or "none",
         "nvcc": _nvcc(),
@@ -53,9 +54,11 @@ def _said(*command: str) -> str:
 
 
 def _card() -> tuple[str, str]:
-    said = _said("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader")
+    """Name and driver of the first card, as nvidia-smi says them."""
+    program = shutil.which("nvidia-smi") or shutil.which("nvidia-smi", path="/usr/local/nvidia/bin")
+    said = _said(program, "--query-gpu=name,driver_version", "--format=csv,noheader") if program else ""
     name, _, driver = said.partition("\n")[0].rpartition(",")
-    return name.strip(), driver.strip()
+    return name.strip() or UNKNOWN, driver.strip() or UNKNOWN
 
 
 def _nvcc() -> str:

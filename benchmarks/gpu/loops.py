@@ -17,9 +17,18 @@ Loop = Callable[[int], list[int]]
 START = 0
 LAM = 1.0
 LEAST = 1e-12  # a probability below this counts as this
+TIE = 1e-12  # relative: what is nearer counts as equal where a loop judges
 TILE = 4096
 WIDE_TILE = 1 << 17
 TILE_BYTES = 2 << 30
+
+
+def best(values: Tensor) -> int:
+    """The lowest row of the largest value; in float64, where a loop judges, of those tied but for rounding."""
+    if values.dtype != torch.float64:
+        return int(values.argmax())
+    most = values.max()
+    return int((values >= most - TIE * most.abs()).byte().argmax())
 
 
 def k_center(x: Tensor) -> Loop:
@@ -36,7 +45,7 @@ def herding(x: Tensor) -> Loop:
         picks, wanted, closed = list[int](), mean.clone(), torch.zeros_like(norms)
         while len(picks) < count:
             scores = 2 * (x @ wanted) - norms - closed
-            picks.append(int(scores.argmax()))
+            picks.append(best(scores))
             closed[picks[-1]] = torch.inf
             wanted += mean - x[picks[-1]]
         return picks
@@ -56,7 +65,7 @@ def graph_cut(x: Tensor) -> Loop:
     def run(count: int) -> list[int]:
         picks, gains = list[int](), first.clone()
         while len(picks) < count:
-            picks.append(int(gains.argmax()))
+            picks.append(best(gains))
             gains -= LAM * (u @ u[picks[-1]])
             gains[picks[-1]] = -torch.inf
         return picks
@@ -79,7 +88,7 @@ def facility_location_of(similarity: Tensor) -> Loop:
         closed = torch.zeros_like(covered)
         while len(picks) < count:
             parts = [(tile - covered).clamp_(min=0).sum(1) for tile in similarity.split(TILE)]
-            picks.append(int((torch.cat(parts) - closed).argmax()))
+            picks.append(best(torch.cat(parts) - closed))
             closed[picks[-1]] = torch.inf
             covered = torch.maximum(covered, similarity[picks[-1]])
         return picks
@@ -97,7 +106,7 @@ def facility_location_tiled(x: Tensor) -> Loop:
         gains = 0.5 * len(u) + 0.5 * (u @ u.sum(0))
         while True:
             gains[picks] = -torch.inf
-            picks.append(int(gains.argmax()))
+            picks.append(best(gains))
             if len(picks) >= count:
                 return picks
             covered = torch.maximum(covered, (u @ u[picks[-1]]).mul_(0.5).add_(0.5))
@@ -115,7 +124,7 @@ def log_det(x: Tensor) -> Loop:
         picks, rows = list[int](), torch.zeros(count, len(u), dtype=u.dtype, device=u.device)
         pivots = torch.full_like(u[:, 0], 1 + 1e-3)
         while len(picks) < count:
-            j, t = int(pivots.argmax()), len(picks)
+            j, t = best(pivots), len(picks)
             column = (u @ u[j]).mul_(0.5).add_(0.5) - rows[:t, j] @ rows[:t]
             root = pivots[j].sqrt()
             rows[t] = column / root
@@ -140,7 +149,7 @@ def contextual_diversity(p: Tensor) -> Loop:
     def run(count: int) -> list[int]:
         picks, nearest = [START], distances(START)
         while len(picks) < count:
-            picks.append(int(nearest.argmax()))
+            picks.append(best(nearest))
             nearest = torch.minimum(nearest, distances(picks[-1]))
         return picks
 

@@ -1,10 +1,11 @@
-"""The rows of the CSV, written whole after every change, and the table that is printed last."""
+"""The rows of the CSV, written whole after every change."""
 
 from __future__ import annotations
 
 import csv
 import dataclasses
 import io
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,10 @@ from fastcore.files import write_atomic
 
 Number = float | str
 """A number, or an empty text where there is none."""
+
+OURS = "fastcore"
+LEFT_OUT = "left out by"
+"""How the note of a row begins that an option of the command line left out: the table only counts these."""
 
 
 @dataclass
@@ -38,38 +43,69 @@ class Record:
     ceiling: str = ""  # which measured ceiling bounds the time
     share: Number = ""  # of that ceiling: the time it allows over the time taken
     ratio: Number = ""  # seconds here over seconds of fastcore at the same size
-    refcheck: str = ""
+    refcheck: str = ""  # ours: against float64 or the reference; of a peer: whether its picks are ours
     peak_bytes: Number = ""  # allocated by torch during the run, beside the input
     backend: str = ""
     note: str = ""
 
     @property
+    def key(self) -> tuple[object, ...]:
+        """What makes it this row and no other."""
+        return self.case, self.who, self.n, self.k, self.quantity
+
+    @property
     def wrong(self) -> bool:
-        """Whether the check found picks that are not the right ones."""
-        return any(word in self.refcheck for word in ("differs", "wrong"))
+        """Whether the check found picks that are not the right ones, or could not look at them."""
+        return self.refcheck.startswith("failed") or any(w in self.refcheck for w in ("differs", "wrong"))
 
     def judge(self) -> None:
-        """Fills in `met`."""
+        """Fills in `met`: no target is met with wrong picks."""
         if self.target != "" and self.value != "":
             value, target = float(self.value), float(self.target)
-            self.met = "met" if (value <= target if self.unit == "s" else value >= target) else "not met"
+            good = (value <= target if self.unit == "s" else value >= target) and not self.wrong
+            self.met = "met" if good else "not met"
         elif self.target != "":
             self.met = "not measured"
 
 
 class RecordFile:
-    """Records on their way into a CSV file: a reader sees all rows so far, whenever the writer is killed."""
+    """Records in a CSV file that has all planned rows from the start, with the reason why they are empty.
 
-    def __init__(self, path: Path, facts: dict[str, str]) -> None:
-        self.path, self.facts, self.records = path, facts, list[Record]()
+    A reader finds every row of a whole run, whenever the writer is killed.
+    """
+
+    def __init__(self, path: Path, facts: dict[str, str], planned: Iterable[Record] = ()) -> None:
+        self.path, self.facts, self.records = path, facts, list(planned)
+        for record in self.records:
+            record.status, record.note = "skipped", "not reached"
+        self._open = {record.key: i for i, record in enumerate(self.records)}
         path.parent.mkdir(parents=True, exist_ok=True)
         self.save()
 
     def add(self, record: Record) -> Record:
-        """Appends a record and writes the file."""
-        self.records.append(record)
+        """Puts a record in the place that was planned for it, or last, and writes the file."""
+        place = self._open.pop(record.key, None)
+        if place is None:
+            self.records.append(record)
+        else:
+            self.records[place] = record
         self.save()
         return record
+
+    def leave(self, reason: str, which: Callable[[Record], bool], status: str = "skipped") -> None:
+        """Says why planned rows stay empty."""
+        for record in [self.records[i] for i in self._open.values()]:
+            if which(record):
+                record.status, record.note = status, reason
+                del self._open[record.key]
+        self.save()
+
+    def trouble(self) -> list[Record]:
+        """Rows of ours that failed, or whose picks are wrong. A peer that fails is no trouble, nor is slowness."""
+        mine = [r for r in self.records if r.who == OURS or r.case in ("build", "tests", "sanitizer")]
+        return [
+            r for r in mine if r.status == "failed" or r.wrong or (r.case == "build" and r.status != "ok")
+        ]
 
     def save(self) -> None:
         """Writes the file after records have changed."""
@@ -86,32 +122,3 @@ class RecordFile:
 
 def _cell(value: object) -> object:
     return f"{value:.6g}" if isinstance(value, float) else value
-
-
-def shown(value: Number, unit: str) -> str:
-    """A value with its unit, in three digits."""
-    if value == "":
-        return ""
-    number = float(value)
-    if unit == "s" and number < 1:
-        return f"{1e3 * number:.3g} ms"
-    return f"{number:,.0f} {unit}" if number >= 1000 else f"{number:.3g} {unit}"
-
-
-def table(records: list[Record]) -> str:
-    """The records as plain text, a line each."""
-    head = ("case", "who", "n", "k", "value", "target", "", "share", "picks", "status, note")
-    rows = [head]
-    for r in records:
-        share = f"{100 * float(r.share):.0f} % {r.ceiling}" if r.share != "" else ""
-        ratio = f"{float(r.ratio):.1f}x ours" if r.ratio != "" else ""
-        said = "" if r.status == "ok" else r.status
-        rest = "; ".join(text for text in (said, ratio, r.note) if text)
-        value, target = shown(r.value, r.unit), shown(r.target, r.unit)
-        name = r.case if r.quantity == "time" else f"{r.case}, {r.quantity}"
-        rows.append(
-            (name, r.who, str(r.n), str(r.k), value, target, r.met, share, r.refcheck[:44], rest[:60])
-        )
-    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
-    return "\n".join([lines[0], "-" * min(max(map(len, lines)), 160), *lines[1:]])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import queue
 import signal
@@ -12,17 +13,18 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from benchmarks.gpu.case import Size
-from benchmarks.gpu.facts import ROOT
-from benchmarks.gpu.records import Record, RecordFile
+from benchmarks.gpu.case import Case, Size
+from benchmarks.gpu.clock import CEILINGS
+from benchmarks.gpu.facts import ROOT, UNKNOWN
+from benchmarks.gpu.records import OURS, Record, RecordFile
 
 START_SECONDS = 60.0  # until a worker answers that it is there
 LEAST_SECONDS = 3.0  # a step that would have less is not begun
-OURS = "fastcore"
+LEAST_OF_A_CASE = 12.0
 
 
 class Hand:
@@ -34,12 +36,13 @@ class Hand:
         self._log = log
         self._process: subprocess.Popen[str] | None = None
 
-    def ask(self, request: dict[str, Any], limit: float) -> dict[str, Any]:
-        """The answer to a request, or what became of the worker."""
+    def ask(self, request: dict[str, Any], limit: float, end: float = math.inf) -> dict[str, Any]:
+        """The answer to a request, within `limit` seconds and before `end`, or what became of the worker."""
         if self._process is None:
-            ready = self._start(min(START_SECONDS, max(limit, 1.0) + START_SECONDS / 2))
+            ready = self._start(min(START_SECONDS, end - time.monotonic()))
             if ready["status"] != "ready":
                 return ready
+        limit = min(limit, end - time.monotonic())
         assert self._process is not None and self._process.stdin is not None
         with contextlib.suppress(OSError):  # a worker that has ended is found out below
             self._process.stdin.write(json.dumps(request) + "\n")
@@ -87,10 +90,60 @@ class Hand:
             code = self._process.wait()
             self.stop()
             return {"status": "failed", "note": f"the process ended with {code}"}
-        reply: dict[str, Any] = json.loads(line)
+        try:
+            reply: dict[str, Any] = json.loads(line)
+        except json.JSONDecodeError:  # it ended in the middle of a line
+            reply = {"status": "failed", "note": f"the process said {line[:60]!r}", "broken": True}
         if reply.get("broken"):
             self.stop()
         return reply
+
+
+def planned(cases: Iterable[Case], quick: bool) -> list[Record]:
+    """The rows of a whole run: ceilings, and every step of these cases."""
+    rows = [_ceiling(name, unit) for name, unit in CEILINGS.items()]
+    for case in cases:
+        for size, what in case.steps(quick):
+            if size is None:
+                rows.append(Record(case.name, OURS, quantity="picks", unit=""))
+            elif what != "check":
+                rows.append(_row(case, size, what, quick))
+                rows += [] if what == "time" else [_speed_up(rows[-1], case, quick)]
+    return rows
+
+
+def _ceiling(name: str, unit: str) -> Record:
+    what = "copy, read and written" if name == "copy" else f"{name} product"
+    return Record("ceiling", what, quantity="rate", unit=unit)
+
+
+def _row(case: Case, size: Size, what: str, quick: bool) -> Record:
+    """The row of a time, without the time."""
+    record = Record(case.name, OURS if what == "time" else what, n=size.n, k=size.k)
+    record.width = "" if quick else case.width or ""
+    record.classes = "" if quick else case.classes or size.classes or ""
+    if what == "time" and size.target is not None:
+        record.target = size.target
+    return record
+
+
+def _speed_up(peer: Record, case: Case, quick: bool) -> Record:
+    """The row with how many times faster than this peer we are, without the number."""
+    change: dict[str, Any] = {"quantity": "speed-up", "unit": "x", "target": "" if quick else case.speed_up}
+    empty = (
+        "value",
+        "low",
+        "high",
+        "repeats",
+        "ratio",
+        "share",
+        "bytes",
+        "operations",
+        "ceiling",
+        "refcheck",
+    )
+    change |= dict.fromkeys((*empty, "peak_bytes", "backend"), "")
+    return dataclasses.replace(peer, who=f"{OURS} over {peer.who}", **change)
 
 
 class Schedule:
@@ -102,23 +155,27 @@ class Schedule:
 
     def measure_ceilings(self, limit: float) -> None:
         """One row for each ceiling."""
-        reply = self.hand.ask({"what": "ceilings"}, limit)
+        reply = self.hand.ask({"what": "ceilings"}, limit, time.monotonic() + limit)
         if reply["status"] != "ok":
-            status, note = reply["status"], reply.get("note", "")
-            self.out.add(Record("ceiling", "torch", quantity="rate", status=status, note=note))
+            self.out.leave(reply.get("note", ""), lambda record: record.case == "ceiling", reply["status"])
             return
         where = self.out.facts["device"]
-        for name, (value, unit) in reply["ceilings"].items():
+        if self.out.facts.get("card") == UNKNOWN and reply.get("card"):
+            self.out.facts["card"] = reply["card"]
+        for name, value in reply["ceilings"].items():
+            unit = CEILINGS[name]
             self.ceilings[name] = value * (1e9 if unit == "GB/s" else 1e12)
-            note = "" if where.startswith("cuda") else "of a processor, at a small size: not a card's"
-            what = "copy, read and written" if name == "copy" else f"{name} product"
-            self.out.add(Record("ceiling", what, quantity="rate", unit=unit, value=value, note=note))
+            record = _ceiling(name, unit)
+            record.value = value
+            record.note = "" if where.startswith("cuda") else "of a processor, at a small size: not a card's"
+            self.out.add(record)
 
     def run(self, names: Sequence[str], deadline: float) -> None:
-        """All steps of these cases. A case may use up to 1.6 times its share of the time that is left."""
+        """All steps of these cases. Each has its share of the time left, by its weight, and a half more."""
         for i, name in enumerate(names):
             left = deadline - time.monotonic()
-            until = min(deadline, time.monotonic() + max(20.0, 1.6 * left / (len(names) - i)))
+            share = self.cases[name].weight / sum(self.cases[later].weight for later in names[i:])
+            until = min(deadline, time.monotonic() + max(LEAST_OF_A_CASE, 1.5 * left * share))
             _Run(self, name, until).steps()
 
 
@@ -127,88 +184,87 @@ class _Run:
 
     def __init__(self, schedule: Schedule, name: str, until: float) -> None:
         self.all, self.name, self.until = schedule, name, until
-        self.case = schedule.cases[name]
+        self.case: Case = schedule.cases[name]
         self.ours: Record | None = None
         self.lost: dict[str, str] = {}  # peers that are not tried again, and why
 
     def steps(self) -> None:
-        """All steps; once our own time is missing, nothing larger is tried."""
-        gone = ""
-        for size, what in self.case.steps(self.all.quick):
-            mine = what in ("reference", "time", "check")
+        """All steps; once our own time is missing, nothing larger is tried. What is left gets its reason."""
+        steps = self.case.steps(self.all.quick)
+        largest = [size for size, _ in steps][-1]
+        for size, what in steps:
+            if self.until - time.monotonic() < LEAST_SECONDS:
+                self._leave("no time left")
+                return
             if what in self.lost:
-                reply = {"status": "skipped", "note": self.lost[what]}
-                self.all.out.add(self._record(size, what, reply))
-                continue
-            if gone and what != "time":
-                continue
-            if gone or self.until - time.monotonic() < LEAST_SECONDS:
-                reason = gone or "no time left"
-                if what == "time":
-                    self.all.out.add(self._record(size, what, {"status": "skipped", "note": reason}))
+                self._leave(self.lost[what], who=what, size=size)
                 continue
             limit = self._limit(size, what)
-            request: dict[str, Any] = {
-                "case": self.name,
-                "what": what,
-                "budget": (0.15 if mine else 0.08) * limit,
-            }
+            share = 0.15 if what in ("reference", "time", "check") else 0.05 if size == largest else 0.015
+            request: dict[str, Any] = {"case": self.name, "what": what, "budget": share * limit}
             if size is not None:
                 request["size"] = dataclasses.asdict(size)
             print(f"  {self.name}, {what}{f', n = {size.n:,}, k = {size.k:,}' if size else ''}", flush=True)
-            reply = self.all.hand.ask(request, limit)
+            reply = self.all.hand.ask(request, limit, self.until)
             self._keep(size, what, reply)
-            if what == "time" and reply["status"] != "ok":
-                gone = f"{reply['status']} at n = {size.n:,}"
+            if size is not None and what == "time" and reply["status"] != "ok":
+                self._leave(f"ours: {reply['status']} at n = {size.n:,}")
+                return
+
+    def _leave(self, reason: str, who: str = "", size: Size | None = None) -> None:
+        """Says why rows of this case stay empty: all that are left, or those of a peer at a size."""
+
+        def left(record: Record) -> bool:
+            mine = record.case == self.name and (not who or record.who in (who, f"{OURS} over {who}"))
+            return mine and (size is None or (record.n, record.k) == (size.n, size.k))
+
+        self.all.out.leave(reason, left)
 
     def _limit(self, size: Size | None, what: str) -> float:
         own = size.limit if size is not None and size.limit and what == "time" else self.all.limit
         return min(own, self.until - time.monotonic())
 
     def _keep(self, size: Size | None, what: str, reply: dict[str, Any]) -> None:
-        verdict = reply.get("refcheck") or f"{reply['status']}: {reply.get('note', '')}"
-        if what == "reference":
-            note = "" if reply["status"] == "ok" else reply.get("note", "")
-            status = reply["status"]
-            self.all.out.add(
-                Record(self.name, OURS, quantity="picks", unit="", status=status, refcheck=verdict, note=note)
-            )
+        status, note = reply["status"], reply.get("note", "")
+        verdict = reply.get("refcheck") or f"{status}: {note}"
+        if size is None:
+            record = Record(self.name, OURS, quantity="picks", unit="", status=status, refcheck=verdict)
+            record.note = "" if status == "ok" else note
+            self.all.out.add(record)
         elif what == "check":
             assert self.ours is not None
             self.ours.refcheck = verdict
             self.all.out.save()
         else:
-            record = self.all.out.add(self._record(size, what, reply))
+            record = self._filled(size, what, reply)
             if what == "time":
                 self.ours = record
-            elif reply["status"] != "ok":
-                self.lost[what] = f"{reply['status']} at n = {record.n:,}"
-            elif self.ours is not None:
+            else:
                 self._compare(record)
+                if status != "ok":
+                    self.lost[what] = note if status == "skipped" else f"{status} at n = {size.n:,}"
+            self.all.out.add(record)
 
     def _compare(self, peer: Record) -> None:
-        """How many times faster we are, as a row with the target."""
-        assert self.ours is not None
-        peer.ratio = float(peer.value) / float(self.ours.value)
-        change: dict[str, Any] = {"quantity": "speed-up", "unit": "x", "value": peer.ratio}
-        change["target"] = "" if self.all.quick else self.case.speed_up
-        change |= {"who": f"{OURS} over {peer.who}", "ratio": "", "note": peer.note}
-        self.all.out.add(dataclasses.replace(peer, **change))
+        """How many times faster we are, as a row with the target; or why it is not known."""
+        row = _speed_up(peer, self.case, self.all.quick)
+        if peer.value != "" and self.ours is not None:
+            peer.ratio = float(peer.value) / float(self.ours.value)
+            row.value, row.repeats = peer.ratio, peer.repeats
+        self.all.out.add(row)
 
-    def _record(self, size: Size | None, what: str, reply: dict[str, Any]) -> Record:
-        assert size is not None
-        fields = ("value", "low", "high", "repeats", "peak_bytes", "backend", "note", "status")
-        given = {key: reply[key] for key in fields if reply.get(key) is not None}
-        quick = self.all.quick
-        record = Record(self.name, OURS if what == "time" else what, n=size.n, k=size.k, **given)
-        record.width = "" if quick else self.case.width or ""
-        record.classes = "" if quick else self.case.classes or size.classes or ""
-        if what == "time":
-            record.target = "" if size.target is None else size.target
-            if record.backend == "reference":
-                record.note = f"on the reference backend; {record.note}"
-            if "work" in reply:
-                self._share(record, *reply["work"])
+    def _filled(self, size: Size, what: str, reply: dict[str, Any]) -> Record:
+        record = _row(self.case, size, what, self.all.quick)
+        fields = ("value", "low", "high", "repeats", "peak_bytes", "backend", "note", "status", "refcheck")
+        for name in fields:
+            if reply.get(name) is not None:
+                setattr(record, name, reply[name])
+        notes = [record.note, self.case.remark if what == "time" and not self.all.quick else ""]
+        if record.backend == "reference":
+            notes.insert(0, "on the reference backend")
+        record.note = "; ".join(note for note in notes if note)
+        if "work" in reply:
+            self._share(record, *reply["work"])
         return record
 
     def _share(self, record: Record, moved: float, operations: float, ceiling: str) -> None:

@@ -1,7 +1,7 @@
 """Stand-ins for packages that a bare machine may lack, as far as this script and the tests it runs use them.
 
-`tqdm` (a progress bar, which is off here), `rich` (tables that are not printed here) and `hypothesis` (its tests
-are skipped). What is installed is used.
+`tqdm` (a progress bar, which is off here), `rich` (tables that are not printed here), `hypothesis` (its tests
+are skipped) and `pytest` (`without_pytest` runs the tests). What is installed is used.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ def _given(*strategies: Any, **named: Any) -> Callable[[Any], Any]:
         kept = kept[: len(kept) - len(strategies)]
         skipped.__name__, skipped.__doc__ = test.__name__, test.__doc__
         skipped.__signature__ = inspect.Signature(kept)  # type: ignore[attr-defined]
-        skipped.pytestmark = getattr(test, "pytestmark", [])  # type: ignore[attr-defined]
+        for kept_by in ("pytestmark", "arguments", "marked"):  # of pytest, and of its stand-in
+            setattr(skipped, kept_by, getattr(test, kept_by, []))
         return skipped
 
     return decorate
@@ -83,8 +84,14 @@ def _hypothesis() -> None:
     sys.modules["hypothesis.strategies"] = sys.modules["hypothesis"].strategies
 
 
-_MAKERS = {"tqdm": _tqdm, "rich": _rich, "hypothesis": _hypothesis}
-USED = ("numpy", "ninja", "pybind11", "pytest", "scipy", *_MAKERS)
+def _pytest() -> None:
+    from benchmarks.gpu import pytest_standin
+
+    sys.modules["pytest"] = pytest_standin
+
+
+_MAKERS = {"tqdm": _tqdm, "rich": _rich, "hypothesis": _hypothesis, "pytest": _pytest}
+USED = ("numpy", "ninja", "pybind11", "scipy", *_MAKERS)
 """Packages beside torch that fastcore, its tests or this script import."""
 
 MISSING = [name for name in USED if importlib.util.find_spec(name) is None]
@@ -94,5 +101,5 @@ MISSING = [name for name in USED if importlib.util.find_spec(name) is None]
 def install() -> None:
     """Puts stand-ins in the place of what is missing, in this process."""
     for name, make in _MAKERS.items():
-        if name in MISSING and name not in sys.modules:
+        if name in MISSING and sys.modules.get(name) is None:
             make()

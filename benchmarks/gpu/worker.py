@@ -18,18 +18,21 @@ import torch
 from benchmarks.gpu import clock
 from benchmarks.gpu.case import Case, Data, Size
 from benchmarks.gpu.faults import FAULTS
+from fastcore.greedy import fastest
 
 NOTES = (
     "passes",
     "columns",
     "tensor_core_columns",
+    "fused_columns",
     "refined_pairs",
     "evaluations",
     "refinements",
     "steps",
     "refreshes",
 )
-WHOLE = ("torch-fps", "triton-submodular")  # peers whose time is not in proportion to the picks
+WHOLE = ("triton-submodular",)  # peers whose time is not in proportion to the picks
+PEER_REPEATS = 3
 
 
 class Worker:
@@ -48,7 +51,8 @@ class Worker:
         """Runs what is asked for. What goes wrong is in the answer."""
         what = request["what"]
         if what == "ceilings":
-            return {"ceilings": clock.ceilings(self.clock, self.quick)}
+            card = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else ""
+            return {"ceilings": clock.ceilings(self.clock, self.quick), "card": card}
         case: Case = self.cases[request["case"]]
         if what == "reference":
             return {"refcheck": case.reference(self.quick, self.device)}
@@ -78,30 +82,48 @@ class Worker:
         self._selection, info = measured.result, measured.result.info
         low, middle, high = measured.percentiles()
         work = case.work(size, info)
+        notes = [f"{key} {info[key]:,}" for key in NOTES if key in info]
+        if compared := fastest.news():
+            notes.append(f"a column of a sweep: {compared}")
         return {
             "value": middle,
             "low": low,
             "high": high,
             "repeats": len(measured.seconds),
-            "peak_bytes": measured.peak_bytes or info.get("peak_bytes", ""),
+            "peak_bytes": measured.peak_bytes or info.get("peak_bytes") or "",
             "backend": info.get("backend", ""),
             "work": [work.bytes, work.operations, work.ceiling],
-            "note": ", ".join(f"{key} {info[key]:,}" for key in NOTES if key in info),
+            "note": ", ".join(notes),
         }
 
     def _peer(self, case: Case, data: Data, size: Size, name: str, budget: float) -> dict[str, Any]:
         units = case.units(size)
-        run = case.prepared(name, data)
+        run = case.prepared(name, data, size)
+        count = few = min(units, case.few)
+        run(few)  # compiles, and fills caches
         if name in WHOLE:
-            run(min(units, 4))  # compiles
-            return {"value": self.clock.once(lambda: run(units))[0], "repeats": 1}
-        few = min(units, 4)
-        run(few)
-        seconds, _ = self.clock.once(lambda: run(few))
-        count = max(few, min(units, int(budget * few / max(seconds, 1e-9))))
-        seconds, _ = self.clock.once(lambda: run(count))
-        note = "" if count == units else f"extrapolated from {count} of {units}"
-        return {"value": seconds * units / count, "repeats": 1, "note": note}
+            count = units
+        else:
+            seconds, _ = self.clock.once(lambda: run(few))
+            count = max(few, min(units, int(budget / PEER_REPEATS * few / max(seconds, 1e-9))))
+        measured = self.clock.measure(lambda: run(count), budget, most=PEER_REPEATS)
+        low, middle, high = (seconds * units / count for seconds in measured.percentiles())
+        reply = {
+            "value": middle,
+            "low": low,
+            "high": high,
+            "repeats": len(measured.seconds),
+            "peak_bytes": measured.peak_bytes or "",
+            "note": "" if count == units else f"scaled from {count:,} of {units:,} {case.unit}",
+        }
+        if case.grows and count < units:
+            reply["note"] += ", of which later ones take longer: a lower bound"
+        if self._selection is not None:
+            reply["refcheck"] = case.agrees(data, self._selection, measured.result)
+        if name in case.peer_work:
+            work = case.peer_work[name](size, {} if self._selection is None else self._selection.info)
+            reply["work"] = [work.bytes, work.operations, work.ceiling]
+        return reply
 
 
 def guarded(worker: Worker, request: dict[str, Any]) -> dict[str, Any]:
@@ -112,7 +134,7 @@ def guarded(worker: Worker, request: dict[str, Any]) -> dict[str, Any]:
         text = str(error)
         status = "out of memory"
     except ImportError as error:
-        text, status = str(error), "skipped"
+        text, status = f"not installed: {error}", "skipped"
     except Exception as error:  # whatever it is, the other steps go on
         text, status = f"{type(error).__name__}: {error}", "failed"
         if "can't allocate memory" in text:
@@ -132,10 +154,15 @@ def main() -> int:
     options = parser.parse_args()
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    device = torch.device(options.device)
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    worker = Worker(device, options.quick)
+    try:
+        device = torch.device(options.device)
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        worker = Worker(device, options.quick)
+    except Exception as error:  # no such device, or none that works
+        note = f"{type(error).__name__}: {error}".split("\n")[0][:200]
+        print(json.dumps({"status": "failed", "note": note, "broken": True}), file=answers, flush=True)
+        raise
     print(json.dumps({"status": "ready"}), file=answers, flush=True)
     for line in sys.stdin:
         reply = guarded(worker, json.loads(line))

@@ -24,13 +24,18 @@
   X(deepfool_step, DeepfoolStep)
 
 // Ops without a CUDA kernel.
-#define FASTCORE_CPU_OPS(X)            \
-  X(asymmetry, Asymmetry)              \
-  X(coordinates, Coordinates)          \
-  X(euclidean_tile, EuclideanTile)     \
-  X(factored_columns, FactoredColumns) \
-  X(factored_project, FactoredProject) \
-  X(factored_sum, FactoredSum)
+#define FASTCORE_CPU_OPS(X)                               \
+  X(asymmetry, Asymmetry)                                 \
+  X(coordinates, Coordinates)                             \
+  X(euclidean_tile, EuclideanTile)                        \
+  X(facility_location_factored, FacilityLocationFactored) \
+  X(factored_columns, FactoredColumns)                    \
+  X(factored_project, FactoredProject)                    \
+  X(factored_sum, FactoredSum)                            \
+  X(nearest_factored, NearestFactored)
+
+// Ops without a CPU kernel.
+#define FASTCORE_CUDA_OPS(X) X(product_gains, ProductGains)
 
 namespace fastcore::cpu {
 

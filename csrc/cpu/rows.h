@@ -11,12 +11,14 @@ namespace FASTCORE_ISA {
 // Sums kept apart, so that the compiler may use vectors without reordering; this many hide the latency of the
 // additions and keep enough reads of memory in flight. Several rows together were slower.
 constexpr int kLanes = 32;
+constexpr int kNarrow = 4;   // for rows that do not fill the others
 constexpr int64_t kGrain = 1 << 15;  // numbers a thread should have to read at least
 
 // The inner product of two rows in double; fewer lanes suit narrow rows. Its order depends on the width and
 // the lanes alone, so equal rows have equal products to the last bit, wherever they lie in memory.
 template <int count = kLanes, typename S, typename T>
 inline double dot(const S* x, const T* y, int64_t width) {
+  if (count > kNarrow && width < count) return dot<std::min(count, kNarrow)>(x, y, width);
   double lanes[count] = {};
   const int64_t whole = width - width % count;
   for (int64_t k = 0; k < whole; k += count)

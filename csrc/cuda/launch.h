@@ -26,6 +26,7 @@ int log_det_block(const LogDetBlock& args, const Queue& queue);
 int herding(const Herding& args, const Queue& queue);
 int matching_pursuit(const MatchingPursuit& args, const Queue& queue);
 int coverage_gains(const CoverageGains& args, const Queue& queue);
+int product_gains(const ProductGains& args, const Queue& queue);
 int refine_products(const RefineProducts& args, const Queue& queue);
 int facility_location_block(const FacilityLocationBlock& args, const Queue& queue);
 int facility_location_sparse(const FacilityLocationSparse& args, const Queue& queue);

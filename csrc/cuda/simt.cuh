@@ -18,6 +18,12 @@
 // Launch of `kernel`, in parentheses where it has template arguments, with the arguments behind.
 #define FASTCORE_LAUNCH(kernel, blocks, threads, stream, ...) \
   kernel<<<(blocks), (threads), 0, (stream)>>>(__VA_ARGS__)
+// A block's array in shared memory whose size is given at the launch, which FASTCORE_LAUNCH_SHARED does in
+// bytes.
+#define FASTCORE_DYNAMIC_SHARED(type, name) extern __shared__ type name[]
+#define FASTCORE_LAUNCH_SHARED(kernel, blocks, threads, bytes, stream, ...)                            \
+  (cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)), \
+   kernel<<<(blocks), (threads), (bytes), (stream)>>>(__VA_ARGS__))
 #endif
 
 namespace fastcore::cuda {
@@ -44,6 +50,19 @@ template <class T>
 T* scratch_of(const Queue& queue, int64_t count) {
   return static_cast<T*>(queue.scratch(count * int64_t(sizeof(T))));
 }
+
+// An attribute of the device that the next launch goes to.
+inline int device_attribute(cudaDeviceAttr which) {
+  int device = 0, value = 0;
+  cudaGetDevice(&device);
+  cudaDeviceGetAttribute(&value, which, device);
+  return value;
+}
+
+inline int multiprocessors() { return std::max(1, device_attribute(cudaDevAttrMultiProcessorCount)); }
+
+// The most that a block can have, where the launch asks for it.
+inline int most_shared_bytes() { return device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin); }
 
 inline int launch_status() { return static_cast<int>(cudaGetLastError()); }
 

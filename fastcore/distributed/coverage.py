@@ -257,8 +257,8 @@ class ShardedGradientCoverage(CoverageOverRanks, GradientCoverage):
     def __init__(self, shards: Shards, view: Any) -> None:
         super().__init__(shards, view)
         wide = shards.count > 0 and self.dtype == torch.float64
-        every = self.ranks.exchange([self.largest, wide])
-        self.largest = max(largest for largest, _ in every)
+        every = self.ranks.exchange([self._largest, wide])
+        self._largest = max(largest for largest, _ in every)
         self.dtype = torch.float64 if any(each for _, each in every) else torch.float32
 
     def _to_all(self, weights: Tensor) -> Tensor:

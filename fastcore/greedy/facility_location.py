@@ -18,6 +18,7 @@ from fastcore.greedy.batches import Batch, earlier, in_batches, top_block
 from fastcore.greedy.coverage import Coverage, FeatureCoverage, MatrixCoverage, reached
 from fastcore.greedy.gradients import GradientCoverage
 from fastcore.greedy.picks import Collector, Counter, PickList, Picks
+from fastcore.greedy.reduced_coverage import ReducedCoverage
 from fastcore.greedy.sharded import ShardedView
 from fastcore.greedy.stored import StoredCoverage
 from fastcore.greedy.streamed import StreamedCoverage
@@ -54,10 +55,11 @@ def facility_location(
     bytes (a third of what is free), similarities are kept: n^2 * d / 2 multiplications and then little more.
     Otherwise they are made in blocks: about 2 to 3 n^2 * d multiplications in all, with memory for the block, one
     copy of the features and, in half of `memory`, at most n / 16 entries for each row of what it still
-    adds to; 4 to 8 n^2 * d without room for those. With tensor cores most of these products are TF32,
-    with one more copy of the features; what those leave open is decided in float32 or float64. Rows on the host
-    are read once for each block, in float64; rows on the device in another type are converted in tiles, at most
-    once more for each pick.
+    adds to; 4 to 8 n^2 * d without room for those. With tensor cores most of these products are TF32 or
+    float16, with a copy of the features each; what those leave open is decided in float32 or float64. Rows on
+    the host are read once for each block, in float64; rows on the device in another type are converted in
+    tiles, at most once more for each pick.
+    Distances of gradients on a CPU are bounded from 32 coordinates, and measured where that leaves a choice.
     Minoux, "Accelerated greedy algorithms for maximizing submodular set functions", 1978.
     """
     if isinstance(view, ShardedView):
@@ -101,7 +103,8 @@ def _coverage(
         kind = TensorCoreCoverage if tensor_cores_pay(view.device) else FeatureCoverage
         return kind(view, batch, limit)
     if isinstance(view, GradientSimilarity):
-        return GradientCoverage(view, batch, limit)
+        few = ReducedCoverage if ReducedCoverage.serves(view) else GradientCoverage
+        return few(view, batch, limit)
     return MatrixCoverage(view, batch)
 
 

@@ -7,12 +7,12 @@ entries stand for one product of width C (D + 1). The sum of the gradients is on
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from fastcore.gradients import LastLayerGradients
+from fastcore.gradients import LastLayerGradients, products_of_factors, sum_of_factors
 from fastcore.greedy.batches import Batch, FeatureSets, pick
 from fastcore.greedy.coverage import FLOOR, MATRIX_BYTES, Coverage
 from fastcore.greedy.cuts import BlockCut, InnerProductCut, PairwiseCut
@@ -22,14 +22,11 @@ from fastcore.numerics import UNIT, product_error
 from fastcore.ops.euclidean_tile import euclidean_tile
 from fastcore.ops.facility_location_block import SAME, inner_products, similarity_of_products
 from fastcore.ops.factored_columns import factored_columns
-from fastcore.ops.factored_project import factored_project, factored_project_reference
-from fastcore.ops.factored_sum import factored_sum, factored_sum_reference
 from fastcore.similarity import METRICS, GradientSimilarity, Outside
 
 PICKS_A_PASS = 170
 SAMPLE = 128  # rows of a set, of which
 LANDMARKS = 32  # show where the others lie
-CACHE_BYTES = 1 << 19
 TRIANGLE = 256  # rows of a matrix that are made together
 PAIRS_BYTES = 1 << 20  # of float32 products that are made together: they stay in cache
 APART = 2.0**-20  # what distances from float32 products may be off by, of the parameter
@@ -53,9 +50,11 @@ class GradientSets(FeatureSets):
 
         n C D multiplications, or n^2 (C + D) in small sets.
         """
-        n, classes, width = *self.x.shape[1:], self.factors[1].shape[2]
+        delta, h = self.factors
+        n, classes, width = *delta.shape[1:], h.shape[2]
         if n * (classes + width) >= classes * width:
-            return self.scale * self._project(self._weighted_sum(self.scale * self.inside))
+            total = sum_of_factors(delta, h, self.scale * self.inside)
+            return self.scale * products_of_factors(delta, h, total)
         return (self.sums() - self.shift * self.sizes.unsqueeze(1)) / self.factor
 
     def scaled_products(self, positions: Tensor) -> Tensor:
@@ -77,41 +76,15 @@ class GradientSets(FeatureSets):
 
         n P (C + D) multiplications, or (n + P) C D by the sum as a matrix, whichever are fewer.
         """
-        n, classes, width = *self.x.shape[1:], self.factors[1].shape[2]
+        delta, h = self.factors
+        n, classes, width = *delta.shape[1:], h.shape[2]
         count = positions.shape[1]
         if n * count * (classes + width) <= (n + count) * classes * width:
             columns = self.scaled_products(positions)
             return (columns @ (positions >= 0).double().unsqueeze(2)).squeeze(2)
-        delta, h = (pick(factor, positions).double() for factor in self.factors)
-        delta *= (pick(self.scale, positions) * (positions >= 0)).unsqueeze(2)
-        return self.scale * self._project(torch.cat([delta.sum(1).unsqueeze(2), delta.mT @ h], 2))
-
-    def _weighted_sum(self, weights: Tensor) -> Tensor:
-        delta, h = self.factors
-        if self._narrow():
-            return factored_sum(delta, h, weights)
-        total = weights.new_zeros(len(h), delta.shape[2], 1 + h.shape[2])
-        for part in self._parts():
-            total += factored_sum_reference(delta[:, part], h[:, part], weights[:, part])
-        return total
-
-    def _project(self, direction: Tensor) -> Tensor:
-        delta, h = self.factors
-        if self._narrow():
-            return factored_project(delta, h, direction)
-        return torch.cat(
-            [factored_project_reference(delta[:, p], h[:, p], direction) for p in self._parts()], 1
-        )
-
-    def _narrow(self) -> bool:
-        """Whether a sum of gradients fits the cache of a processor; else products of matrices are faster."""
-        size = 8 * self.x.shape[2] * (1 + self.factors[1].shape[2])
-        return self.x.device.type == "cpu" and size <= CACHE_BYTES
-
-    def _parts(self) -> Iterator[slice]:
-        sets, n, classes = self.x.shape
-        numbers = 2 * classes + self.factors[1].shape[2]
-        return tiles(n, 8 * sets * numbers, TILE_BYTES, self.x.device)
+        x, y = pick(delta, positions).double(), pick(h, positions).double()
+        x *= (pick(self.scale, positions) * (positions >= 0)).unsqueeze(2)
+        return self.scale * products_of_factors(delta, h, torch.cat([x.sum(1).unsqueeze(2), x.mT @ y], 2))
 
 
 class GradientCoverage(Coverage):
@@ -122,12 +95,10 @@ class GradientCoverage(Coverage):
 
     Attributes:
         apart: what distances from float32 products may be off by, or None where all products are float64.
-        largest: the largest number of h.
         dtype: in which a root of a float64 square is taken.
     """
 
     apart: float | None = None
-    largest = 0.0
     dtype = torch.float32
 
     def __init__(self, view: GradientSimilarity, batch: Batch, limit: int) -> None:
@@ -151,9 +122,12 @@ class GradientCoverage(Coverage):
             self.dtype = torch.float32 if 1e-12 < longest < 1e18 else torch.float64
             if view.metric == "euclidean" and view.device.type == "cpu" and view.parameter > 0:
                 self.apart = APART * view.parameter
-                self.largest = float(torch.linalg.vector_norm(view.gradients.h, torch.inf))
                 self.error += self.apart
-        if table_fits(view.device, int(MATRIX_BYTES * len(self.coverage) * self.n**2), limit):
+        self.keep_matrix(limit)
+
+    def keep_matrix(self, limit: int) -> None:
+        """Makes all similarities, where `limit` bytes have room for them."""
+        if table_fits(self.view.device, int(MATRIX_BYTES * len(self.coverage) * self.n**2), limit):
             self.matrix = self._whole_matrix()
 
     def _scaled_delta(self) -> Tensor:
@@ -177,6 +151,11 @@ class GradientCoverage(Coverage):
                 out[:, stop:, start:stop] = out[:, start:stop, stop:].mT
         return out
 
+    @cached_property
+    def _largest(self) -> float:
+        """The largest number of h."""
+        return float(torch.linalg.vector_norm(self.view.gradients.h, torch.inf))
+
     def _fill_apart(self, out: Tensor, at: Tensor, first: int | None) -> bool:
         """Writes what `_fill` does from float32 products: see `euclidean_tile`; False where they are of no use.
 
@@ -188,7 +167,7 @@ class GradientCoverage(Coverage):
         classes, width = x.shape[2], h.shape[2]
         e, f = product_error(classes), product_error(width + 1)
         # A product of x that underflows is off by 2^-149 a term, and is multiplied by one of h.
-        absolute = (classes + 2) * 2.0**-147 * (1 + width * self.largest**2)
+        absolute = (classes + 2) * 2.0**-147 * (1 + width * self._largest**2)
         bounds = 2 * (e + f + e * f + 2 * UNIT), absolute, self.apart, self.sets.parameter
         rows, others = pick(x, at), pick(h, at)
         step = tile_rows(out.device, 8 * at.numel(), PAIRS_BYTES, n=self.n)

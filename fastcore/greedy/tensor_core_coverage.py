@@ -7,12 +7,19 @@ add to find room, and where float64 had too much to do, it takes float32 product
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
+import torch
 from torch import Tensor
 
+from fastcore.greedy import fastest
 from fastcore.greedy.batches import Batch
 from fastcore.greedy.coverage import FeatureCoverage
 from fastcore.greedy.rounded_products import LONGEST, RoundedProducts
-from fastcore.memory import table_fits
+from fastcore.memory import TILE_BYTES, table_fits, tile_rows
+from fastcore.ops import backend_of
+from fastcore.ops.coverage_gains import coverage_gains
 from fastcore.similarity import FeatureSimilarity
 
 WORTH_A_LIST = 2
@@ -26,6 +33,14 @@ MEASURED = 16
 
 PAUSE = 16
 """Passes with float32 products, once rounded ones left more than that to float64."""
+
+TOGETHER = 4096
+"""Candidates of a sweep whose gains are summed inside the products: 9 MB of 528 numbers, which stay in a cache."""
+
+WAYS = ("written", "fused", "half")
+"""To gains of a sweep: products are written and read again, or summed where they are made, in TF32 or float16."""
+
+Gains = Callable[[Tensor, Tensor], Tensor]
 
 
 class TensorCoreCoverage(FeatureCoverage):
@@ -41,10 +56,12 @@ class TensorCoreCoverage(FeatureCoverage):
         super().__init__(view, batch, limit)
         self._margin = 0.0  # error of the last block, beyond that of float32
         self._active, self._pause = 0.0, 0
+        self._fused, self._spare = 0, limit // 4
+        self._longest = float(view.norms.max().sqrt()) if view.metric == "dot" else 1.0
         if self.matrix is not None or self.metric not in ("cosine", "dot"):
             return
         sets, n, width = self.sets.x.shape
-        if self.metric == "dot" and float(view.norms.max().sqrt()) > LONGEST:
+        if self._longest > LONGEST:
             return
         if table_fits(view.device, 4 * sets * n * RoundedProducts.padded(width), limit // 4):
             rounded = RoundedProducts(self.operand, width, halves=self.metric == "cosine")
@@ -57,6 +74,52 @@ class TensorCoreCoverage(FeatureCoverage):
             return self.block(at)
         self.computed += at.numel()
         return self.rounded.bounds(at)
+
+    def sweep(self) -> None:
+        """Brings the bounds of all candidates up to date: n^2 products, the fastest way that there is for them."""
+        if self.rounded is None:
+            return super().sweep()
+        bounds, ways, start = self.bounds.clone(), self._ways(), 0
+        kind = "sweep", len(self.coverage), self.n.bit_length(), self.operand.shape[2]
+        race = fastest.Race(kind, ways, self.coverage.device)
+        everyone = torch.arange(self.n, device=self.coverage.device).expand(len(self.coverage), -1)
+        while start < self.n:
+            name = race.way()
+            count, gains = ways[name]
+            part = slice(start, start + count)
+            at = everyone[:, part]
+            bounds[:, part] = race.run(name, at.shape[1], partial(gains, at, self.coverage - self.error))
+            start += count
+        self.bounds = bounds.masked_fill_(self.bounds == -torch.inf, -torch.inf)
+
+    def _ways(self) -> dict[str, tuple[int, Gains]]:
+        """Those of `WAYS` that there are, with the candidates that each takes together."""
+        assert self.rounded is not None
+        ways: dict[str, tuple[int, Gains]] = {"written": (self.step(), self._written)}
+        device = self.coverage.device
+        if backend_of("product_gains", device) == "reference" and fastest.asked() is None:
+            return ways
+        (sets, n, width), made = self.sets.x.shape, {"fused": self.rounded}
+        row_bytes = 4 * sets * RoundedProducts.padded(width)
+        if table_fits(device, n * row_bytes // 2, self._spare):
+            halves = self.metric == "cosine"
+            made["half"] = RoundedProducts(self.operand, width, halves, half=True, longest=self._longest)
+        partial_bytes = 4 * sets * -(-n // 256)
+        count = min(TOGETHER, tile_rows(device, row_bytes + partial_bytes, 4 * TILE_BYTES, n))
+        for name, products in made.items():
+            if products.sums_hold(self.operand):
+                ways[name] = count, partial(self._summed, products)
+        return ways
+
+    def _written(self, at: Tensor, coverage: Tensor) -> Tensor:
+        return coverage_gains(self.bound(at).contiguous(), coverage)
+
+    def _summed(self, products: RoundedProducts, at: Tensor, coverage: Tensor) -> Tensor:
+        assert self.rounded is not None
+        self.computed += at.numel()
+        self.rounded.columns += at.numel()
+        self._fused += at.numel()
+        return products.gains(at, coverage)
 
     def similarities(self, at: Tensor) -> Tensor:
         """(G, B, n) similarity of the candidates at positions (G, B), -inf where it matters no more."""
@@ -105,5 +168,6 @@ class TensorCoreCoverage(FeatureCoverage):
         """What was made so far, for `info`."""
         if self.rounded is None:
             return super().counts()
-        made = {"tensor_core_columns": self.rounded.columns, "refined_pairs": self.rounded.pairs}
+        made = {"tensor_core_columns": self.rounded.columns, "fused_columns": self._fused}
+        made["refined_pairs"] = self.rounded.pairs
         return super().counts() | made

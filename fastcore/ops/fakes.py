@@ -108,6 +108,10 @@ def coverage_gains(similarity: Tensor, coverage: Tensor) -> Tensor:
     return similarity.new_empty(similarity.shape[:2], dtype=torch.float64)
 
 
+def product_gains(features: Tensor, candidates: Tensor, coverage: Tensor) -> Tensor:
+    return coverage.new_empty(candidates.shape[:2])
+
+
 def refine_products(products: Tensor, features: Tensor, positions: Tensor, least: Tensor) -> Tensor:
     return torch.empty_like(positions)
 
@@ -156,6 +160,42 @@ def euclidean_tile(
     return positions.new_empty(1)
 
 
+def facility_location_factored(
+    features: Tensor,
+    second: Tensor,
+    reduced: Tensor,
+    left_out: Tensor,
+    norms: Tensor,
+    coverage: Tensor,
+    bounds: Tensor,
+    row_ids: Tensor,
+    budgets: Tensor,
+    floor: Tensor,
+    relative: float,
+    absolute: float,
+    parameter: float,
+    pairs: int,
+    room: int,
+    most: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return *_picks(row_ids, most), row_ids.new_empty((row_ids.shape[0], 3)), row_ids.new_empty(1)
+
+
+def nearest_factored(
+    features: Tensor,
+    second: Tensor,
+    reduced: Tensor,
+    left_out: Tensor,
+    norms: Tensor,
+    members: Tensor,
+    picks: Tensor,
+    blur: Tensor,
+    relative: float,
+    absolute: float,
+) -> Tensor:
+    return torch.empty_like(members)
+
+
 def factored_columns(features: Tensor, second: Tensor, others: Tensor, other_second: Tensor) -> Tensor:
     return features.new_empty(*features.shape[:2], others.shape[1], dtype=torch.float64)
 
@@ -202,10 +242,13 @@ OPS = (
     herding,
     matching_pursuit,
     coverage_gains,
+    product_gains,
     refine_products,
     facility_location_block,
     coordinates,
     euclidean_tile,
+    facility_location_factored,
+    nearest_factored,
     factored_columns,
     factored_project,
     factored_sum,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import json
 import os
 import subprocess
@@ -11,17 +10,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
-from benchmarks.gpu import loops, schedule, worker
-from benchmarks.gpu.case import IMAGENET, Size, Work
+import benchmarks.gpu.__main__ as script_main
+from benchmarks.gpu import phases, schedule, worker
+from benchmarks.gpu.case import Size
 from benchmarks.gpu.cases import CASES
 from benchmarks.gpu.faults import FAULTS
-from benchmarks.gpu.records import Record, RecordFile, table
-from benchmarks.refcheck import FacilityLocation, GraphCut, Herding, KCenter, judge
-from fastcore.numerics import assume_tensor_cores
+from benchmarks.gpu.records import Record, RecordFile
+from benchmarks.gpu.report import short, summary, table
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "benchmarks" / "run_gpu.sh"
@@ -34,8 +32,12 @@ def script(out: Path, *arguments: str) -> tuple[subprocess.CompletedProcess[str]
     command = [str(SCRIPT), "--device", "cpu", "--quick", "--output", str(out), *arguments]
     environment = {**os.environ, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    with open(out / "gpu.csv", newline="") as file:
-        return done, list(csv.DictReader(file))
+    return done, read(out / "gpu.csv")
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def check_columns(rows: list[dict[str, str]]) -> None:
@@ -70,98 +72,149 @@ def test_all_phases_and_all_cases(tmp_path: Path) -> None:
         assert {row["quantity"] for row in mine} == {"picks", "time"}
         for row in mine:
             assert row["refcheck"] and not any(word in row["refcheck"] for word in ("differs", "wrong", ":"))
-        timed = [row for row in mine if row["quantity"] == "time"]
+        timed = [row for row in by_case[name] if row["quantity"] == "time"]
         assert all(float(row["low"]) <= float(row["value"]) <= float(row["high"]) for row in timed)
         assert all(float(row["bytes"]) > 0 and float(row["operations"]) > 0 for row in timed)
         assert all(0 < float(row["share"]) for row in timed)
+        peers = [row for row in timed if row["who"] != "fastcore"]
+        assert peers or name == "facility_location_float32"
+        assert all("ours" in row["refcheck"] and "parts" not in row["refcheck"] for row in peers)
     assert done.stdout.rstrip().splitlines()[-1].startswith(str(tmp_path / "gpu.csv"))
 
 
 @pytest.mark.slow
-def test_cases_that_raise_hang_or_die_leave_the_other_rows(tmp_path: Path) -> None:
-    names = "herding,raises,hangs,dies,graph_cut"
-    done, rows = script(tmp_path, "--cases", names, "--skip", "tests,sanitizer,ceilings", "--limit", "6")
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+def test_cases_that_go_wrong_leave_the_other_rows(tmp_path: Path) -> None:
+    names = "herding,raises,hangs,dies,fills,wrong,blind,graph_cut"
+    done, rows = script(tmp_path, "--cases", names, "--skip", "tests,sanitizer,ceilings", "--limit", "4")
+    assert done.returncode == 1, done.stdout[-3000:] + done.stderr[-2000:]
     check_columns(rows)
-    times = [row for row in rows if row["quantity"] == "time"]
-    ours = [(row["case"], row["status"], row["note"]) for row in times if row["who"] == "fastcore"]
-    assert [case for case, *_ in ours] == [
-        "herding",
-        *2 * ["raises"],
-        *2 * ["hangs"],
-        *2 * ["dies"],
-        "graph_cut",
-    ]
-    said = {case: (status, note) for case, status, note in reversed(ours)}
+    times = [row for row in rows if row["quantity"] == "time" and row["case"] in names.split(",")]
+    ours = [row for row in times if row["who"] == "fastcore"]
+    assert list(dict.fromkeys(row["case"] for row in ours)) == names.split(",")
+    said = {row["case"]: (row["status"], row["note"]) for row in reversed(ours)}
     assert said["raises"] == ("failed", "ArithmeticError: wrong on purpose")
-    assert said["hangs"] == ("timeout", "killed after 6 s")
+    assert said["hangs"] == ("timeout", "killed after 4 s")
     assert said["dies"] == ("failed", "the process ended with -9")
-    assert ours[2][1:] == ("skipped", "failed at n = 10")  # the larger size is not tried
+    assert said["fills"] == ("out of memory", "CUDA out of memory. Tried to allocate 149 GiB")
+    larger = {row["case"]: row["note"] for row in ours if row["status"] == "skipped"}  # not tried
+    assert larger == {
+        "raises": "ours: failed at n = 10", "hangs": "ours: timeout at n = 10", "dies": "ours: failed at n = 10",
+        "fills": "ours: out of memory at n = 10",
+    }  # fmt: skip
+    checks = {row["case"]: row["refcheck"] for row in ours}
+    assert checks["wrong"] == "differs from float64 at 0" and checks["blind"].startswith("failed: ValueError")
     for name in ("herding", "graph_cut"):
         assert said[name][0] == "ok"
         mine = next(row for row in times if row["case"] == name and row["who"] == "fastcore")
         assert "as in float64" in mine["refcheck"] and "right" in mine["refcheck"]
         peer = next(row for row in times if row["case"] == name and row["who"] == "plain torch loop")
         assert float(peer["ratio"]) == pytest.approx(float(peer["value"]) / float(mine["value"]), rel=1e-3)
-    assert {row["met"] for row in times if row["case"] in FAULTS} == {"not measured", ""}
+    met = {case: {row["met"] for row in ours if row["case"] == case and row["target"]} for case in FAULTS}
+    assert met.pop("wrong") == met.pop("blind") == {"not met"}  # in time, but not right
+    assert list(met.values()) == 4 * [{"not measured"}]
+    left = [row for row in rows if row["note"].startswith("left out by --cases")]
+    assert {row["case"] for row in left} == CASES.keys() - {"herding", "graph_cut"}
 
 
-def test_time_that_is_over_skips_what_is_left(tmp_path: Path) -> None:
+def test_time_that_is_over_leaves_empty_rows(tmp_path: Path) -> None:
     done, rows = script(tmp_path, "--skip", "tests,sanitizer,ceilings", "--deadline", "1")
     assert "no time left" in done.stdout
-    ours = [row for row in rows if row["who"] == "fastcore" and row["quantity"] == "time"]
-    assert {row["case"] for row in ours} == set(CASES)
-    assert {row["status"] for row in ours} == {"skipped"}
+    wanted = [*phases.planned("cpu"), *schedule.planned(CASES.values(), quick=True)]
+    assert [(row["case"], row["who"], row["quantity"]) for row in rows] == [
+        (record.case, record.who, record.quantity) for record in wanted
+    ]
+    for row in rows[1:]:
+        assert (row["value"], row["status"]) == ("", "skipped")
+        option = {"tests": "tests", "sanitizer": "sanitizer", "ceiling": "ceilings"}.get(row["case"])
+        assert row["note"] == (f"left out by --skip {option}" if option else "no time left")
 
 
-def test_a_wrong_name_is_one_line(tmp_path: Path) -> None:
-    command = [str(SCRIPT), "--cases", "k_centre", "--output", str(tmp_path)]
-    environment = {**os.environ, "PYTHON": sys.executable}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 2 and "'k_centre' is not one of k_center" in done.stderr
+def test_a_wrong_name_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        script_main.arguments(["--cases", "k_centre"])
+    assert "'k_centre' is not one of k_center" in capsys.readouterr().err
 
 
-def test_the_targets_are_those_at_full_size() -> None:
-    full = {name: [size for size in case.sizes if size.target is not None] for name, case in CASES.items()}
-    seconds = {name: [size.target for size in sizes] for name, sizes in full.items()}
-    assert seconds == {
-        "k_center": [2, 15], "graph_cut": [2], "herding": [8], "contextual_diversity": [4], "cal": [3],
-        "glister": [15], "facility_location_balanced": [0.8], "facility_location": [120], "log_det": [1],
-        "gradmatch": [2], "craig": [1.5], "deepfool": [], "facility_location_float32": [],
-    }  # fmt: skip
-    assert CASES["deepfool"].speed_up == 30 and CASES["k_center"].speed_up == 5
-    assert [size.k for size in full["k_center"]] == [12_812, 128_117]
-    assert all(size.n in (IMAGENET, 1_281_000, 100_000) for sizes in full.values() for size in sizes)
-    for case in CASES.values():
-        assert [size.n for size in case.sizes] == sorted(size.n for size in case.sizes)
+def fake(request: dict[str, Any], limit: float, end: float) -> dict[str, Any]:
+    """Stands for a worker where all is well."""
+    work = {"value": 1.0, "low": 1.0, "high": 1.0, "repeats": 1, "work": [1e9, 1e9, "float32"]}
+    return {
+        "status": "ok",
+        "refcheck": "right",
+        **(work if request["what"] not in ("check", "reference") else {}),
+    }
 
 
-def test_counts_are_those_of_the_formulas() -> None:
-    size = Size(IMAGENET, 12_812)
-    assert CASES["k_center"].work(size, {"passes": 30}) == Work(
-        30 * 4.0 * IMAGENET * 512, 2.0 * IMAGENET * 12_812 * 512
+class Worker:
+    ask = staticmethod(fake)
+
+
+def test_a_whole_run_fills_every_planned_row(tmp_path: Path) -> None:
+    out = RecordFile(
+        tmp_path / "gpu.csv", {"device": "cuda:0"}, schedule.planned(CASES.values(), quick=False)
     )
-    assert CASES["herding"].work(size, {}).bytes == pytest.approx(8.4e12, rel=0.01)
-    balanced = Size(1_281_000, 128_100, classes=1000)
-    gram = CASES["craig"].work(balanced, {})
-    assert 2 * gram.operations == pytest.approx(2 * 1000 * 1281**2 * 1512)  # 5 TFLOP, of which half is made
-    assert CASES["log_det"].work(Size(100_000, 2000), {"passes": 10}).ceiling == "float64"
-    whole, columns = CASES["facility_location"].work, 3 * IMAGENET
-    plain = whole(size, {"columns": columns})
-    assert plain == Work(4.0 * IMAGENET * columns * 3, 2.0 * IMAGENET * columns * 512)
-    rounded = whole(size, {"columns": columns, "tensor_core_columns": columns, "refined_pairs": 10**6})
-    assert rounded == Work(plain.bytes, plain.operations, "tf32")
-    assert whole(size, {"columns": columns, "tensor_core_columns": columns // 2}).ceiling == "float32"
+    save, out.save = out.save, lambda: None  # type: ignore[method-assign]
+    count, all_cases = len(out.records), schedule.Schedule(Worker(), out, CASES, False, 40.0)  # type: ignore[arg-type]
+    all_cases.run(list(CASES), schedule.time.monotonic() + 1000)
+    out.leave("left", lambda record: True)
+    save()
+    assert {record.case for record in out.records if record.note == "left"} == {"ceiling"}
+    assert len(out.records) == count
+    wanted = {"plain torch loop", "plain torch loop, factored", "torch-fps", "triton-submodular"}
+    assert {r.who for r in out.records if r.ratio != ""} == wanted
+    faster = [r for r in out.records if r.quantity == "speed-up"]
+    assert {r.target for r in faster} == {5.0, 30.0} and {r.met for r in faster} == {"not met"}
+    assert all(r.note == CASES[r.case].remark for r in out.records if r.value != "" and r.who == "fastcore")
+    assert all(CASES[name].remark.startswith("k is 1 %") for name in ("cal", "glister"))
+    lines = table(out.records).splitlines()
+    assert len(lines) == 2 + count - len(faster)  # a peer and its target share a line
+    assert any("torch-fps" in line and "5 x" in line and "not met" in line for line in lines)
+    text = short(out.records)
+    assert len(text.splitlines()) < 20 and "plain torch loop, factored: 1x (not met)" in text
 
 
-def test_the_case_without_tensor_cores_uses_none() -> None:
-    size = Size(400, 40)
-    made = CASES["facility_location"].make(size, torch.device("cpu"))
-    with assume_tensor_cores(True):
-        through = CASES["facility_location"].select(made, size, memory=300_000)
-        without = CASES["facility_location_float32"].select(made, size, memory=300_000)
-    assert "tensor_core_columns" in through.info and "tensor_core_columns" not in without.info
-    assert through.indices.tolist() == without.indices.tolist()
+def test_the_last_case_has_its_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where all others take all that they may, and where they take what their targets allow and 10 s."""
+    now, until, greedy = [0.0], {}, [True]
+
+    def steps(run: Any) -> None:
+        until[run.name] = run.until - now[0]
+        enough = 10 + sum(size.target or 0.0 for size in run.case.sizes)
+        now[0] += until[run.name] if greedy[0] else min(until[run.name], enough)
+
+    monkeypatch.setattr(schedule.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(schedule._Run, "steps", steps)
+    out = RecordFile(tmp_path / "gpu.csv", {})
+    for greedy[0], least in ((True, 80), (False, 130)):
+        now[0] = 0.0
+        schedule.Schedule(Worker(), out, CASES, False, 40.0).run(list(CASES), 330.0)  # type: ignore[arg-type]
+        assert until["facility_location"] > least and min(until.values()) > 11
+
+
+def test_a_line_that_is_cut_off_is_a_failure(tmp_path: Path) -> None:
+    program = """print('{"status": "ready"}', flush=True); input(); print('{"stat', end='')"""
+    with schedule.log_file(tmp_path, "log") as log:
+        hand = schedule.Hand("cpu", True, log)
+        hand._command = [sys.executable, "-c", program]
+        reply = hand.ask({"what": "time"}, 20.0)
+        assert reply["status"] == "failed" and "stat" in reply["note"]
+        hand._command = [sys.executable, "-c", "import time; time.sleep(60)"]  # a start counts as well
+        begin = schedule.time.monotonic()
+        assert hand.ask({"what": "time"}, 20.0, begin + 0.5)["status"] == "timeout"
+        assert schedule.time.monotonic() - begin < 10
+        program = """print('{"status": "ready"}', flush=True); import time; time.sleep(60)"""
+        hand._command = [sys.executable, "-c", program]
+        begin = schedule.time.monotonic()
+        assert hand.ask({"what": "time"}, 20.0, begin + 2)["status"] == "timeout"
+        assert schedule.time.monotonic() - begin < 12
+
+
+def test_a_worker_without_its_device_says_so(tmp_path: Path) -> None:
+    with schedule.log_file(tmp_path, "log") as log:
+        hand = schedule.Hand("cuda:99", True, log)
+        reply = hand.ask({"what": "ceilings"}, 20.0)
+        hand.stop()
+    assert reply["status"] == "failed" and "process ended" not in reply["note"] and "rror" in reply["note"]
 
 
 def test_a_target_is_judged_in_its_unit() -> None:
@@ -180,19 +233,33 @@ def test_a_target_is_judged_in_its_unit() -> None:
 
 
 def test_the_file_is_whole_after_every_row(tmp_path: Path) -> None:
-    out = RecordFile(tmp_path / "new" / "gpu.csv", {"card": "none, here"})
-    first = out.add(Record("a", "fastcore", n=10, value=0.5))
+    planned = [Record("a", "fastcore", n=10, k=1, target=1.0), Record("b", "peer, lazy")]
+    out = RecordFile(tmp_path / "new" / "gpu.csv", {"card": "none, here"}, planned)
+    begun = read(out.path)
+    assert [(row["case"], row["value"], row["status"]) for row in begun] == [
+        ("a", "", "skipped"), ("b", "", "skipped"),
+    ]  # fmt: skip
+    assert {row["note"] for row in begun} == {"not reached"} and begun[0]["met"] == "not measured"
     out.add(Record("b", "peer, lazy", status="out of memory", note='says "no"'))
-    first.refcheck = "right"
+    first = out.add(Record("a", "fastcore", n=10, k=1, value=0.5, target=1.0))
+    assert read(out.path)[0]["met"] == "met"
+    first.refcheck = "differs at 3"
     out.save()
-    with open(out.path, newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [(row["case"], row["refcheck"], row["card"]) for row in rows] == [
-        ("a", "right", "none, here"), ("b", "", "none, here"),
+    out.add(Record("a", "fastcore", n=20, value=0.25))
+    rows = read(out.path)
+    assert [(row["case"], row["n"], row["refcheck"], row["met"], row["card"]) for row in rows] == [
+        ("a", "10", "differs at 3", "not met", "none, here"), ("b", "", "", "", "none, here"),
+        ("a", "20", "", "", "none, here"),
     ]  # fmt: skip
     assert [path.name for path in out.path.parent.iterdir()] == ["gpu.csv"]
+    assert out.trouble() == [first]
+    first.refcheck = "failed: ValueError: not 3 different rows of 10"  # the check itself
+    assert out.trouble() == [first]
     text = table(out.records)
-    assert "500 ms" in text and "out of memory" in text
+    assert "500 ms" in text and "out of memory" in text and len(text.splitlines()) == 2 + 3
+    out.records[1].note = "left out by --cases"
+    assert "out of memory" not in table(out.records) and "and 1 rows" in table(out.records)
+    assert summary(out.records).startswith("targets: 0 met, 1 not met, 0 not measured; 1 of 3 rows")
 
 
 class Answers:
@@ -201,7 +268,7 @@ class Answers:
     def __init__(self, *replies: dict[str, Any]) -> None:
         self.replies, self.asked = list(replies), list[str]()
 
-    def ask(self, request: dict[str, Any], limit: float) -> dict[str, Any]:
+    def ask(self, request: dict[str, Any], limit: float, end: float) -> dict[str, Any]:
         self.asked.append(f"{request['what']} {request.get('size', {}).get('n', '')}".strip())
         return self.replies.pop(0)
 
@@ -211,7 +278,7 @@ def test_a_peer_out_of_memory_is_noted_and_not_tried_again(tmp_path: Path) -> No
     checked = {"status": "ok", "refcheck": "right"}
     full = {"status": "out of memory", "note": "CUDA out of memory. Tried to allocate 149 GiB"}
     hand = Answers(
-        checked, ok, checked, {"status": "skipped", "note": "none"}, full, ok, checked, ok, checked
+        checked, ok, checked, {"status": "skipped", "note": "not here"}, full, ok, checked, ok, checked
     )
     plain = CASES["facility_location"].steps(quick=False)[:5]
     assert [what for _, what in plain] == [
@@ -221,7 +288,8 @@ def test_a_peer_out_of_memory_is_noted_and_not_tried_again(tmp_path: Path) -> No
         "plain torch loop",
         "triton-submodular",
     ]
-    out = RecordFile(tmp_path / "gpu.csv", {"device": "cpu"})
+    planned = schedule.planned([CASES["facility_location"]], quick=False)
+    out = RecordFile(tmp_path / "gpu.csv", {"device": "cpu"}, planned)
     timetable = schedule.Schedule(hand, out, CASES, False, 40.0)  # type: ignore[arg-type]
     timetable.ceilings = {"copy": 2e9, "float32": 4e9}
     timetable.run(["facility_location"], schedule.time.monotonic() + 1000)
@@ -229,11 +297,25 @@ def test_a_peer_out_of_memory_is_noted_and_not_tried_again(tmp_path: Path) -> No
     assert [text for text in hand.asked if "torch" in text or "triton" in text] == [
         "plain torch loop 50000", "triton-submodular 50000",
     ]  # fmt: skip
-    peers = [(r.who, r.n, r.status, r.note) for r in out.records if r.who != "fastcore"]
-    assert ("triton-submodular", 50_000, "out of memory", full["note"]) in peers
-    assert ("triton-submodular", 200_000, "skipped", "out of memory at n = 50,000") in peers
+    peers = [(r.who, r.n, r.status, r.note, r.met) for r in out.records if r.who != "fastcore"]
+    for who, met in (("triton-submodular", ""), ("fastcore over triton-submodular", "not measured")):
+        assert (who, 50_000, "out of memory", full["note"], met) in peers
+        assert (who, 200_000, "skipped", "out of memory at n = 50,000", met) in peers
+    for n in (50_000, 200_000):
+        assert ("plain torch loop", n, "skipped", "not here", "") in peers
     mine = next(r for r in out.records if r.quantity == "time")
     assert (mine.ceiling, mine.share) == ("copy", 0.5)
+
+
+def test_nothing_larger_is_tried_where_ours_failed(tmp_path: Path) -> None:
+    hand = Answers({"status": "ok", "refcheck": "right"}, {"status": "failed", "note": "no"})
+    out = RecordFile(tmp_path / "gpu.csv", {}, schedule.planned([CASES["herding"]], quick=False))
+    timetable = schedule.Schedule(hand, out, CASES, False, 40.0)  # type: ignore[arg-type]
+    timetable.run(["herding"], schedule.time.monotonic() + 1000)
+    empty = [record for record in out.records if record.case == "herding" and record.value == ""]
+    assert len(empty) == len(CASES["herding"].sizes) * 3 + 1 and empty[1].note == "no"
+    assert {record.note for record in empty[2:]} == {"ours: failed at n = 50,000"}
+    assert out.trouble() == [empty[1]]
 
 
 def test_a_worker_answers_whatever_happens() -> None:
@@ -254,48 +336,3 @@ class _Full:
 
     def make(self, size: Size, device: torch.device) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
-
-
-@pytest.mark.parametrize(
-    ("loop", "objective"),
-    [
-        (loops.k_center, KCenter),
-        (loops.herding, Herding),
-        (loops.graph_cut, GraphCut),
-        (loops.facility_location, FacilityLocation),
-        (loops.facility_location_tiled, FacilityLocation),
-    ],
-)
-def test_the_plain_loops_are_right(loop: Any, objective: Any) -> None:
-    x = torch.rand(60, 7, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
-    picks = loop(x)(20)
-    assert len(set(picks)) == 20
-    assert judge(objective(x), torch.tensor(picks).numpy(), steps=20).word == "right"
-
-
-class Tampered:
-    """A selection with two picks of the first class in each other's place."""
-
-    def __init__(self, indices: np.ndarray, classes: int) -> None:
-        self.indices = indices.copy()
-        self.indices[[0, classes]] = self.indices[[classes, 0]]  # classes take turns
-
-
-@pytest.mark.parametrize("name", [name for name in CASES if name != "deepfool"])
-def test_wrong_picks_are_found(name: str) -> None:
-    case, size = CASES[name], CASES[name].quick[0]
-    size = dataclasses.replace(size, k=size.classes * 3 or 20)
-    data = case.make(size, torch.device("cpu"))
-    right = case.select(data, size, backend="reference")
-    assert not Record("case", "fastcore", refcheck=case.check(data, size, right)).wrong
-    assert Record(
-        "case", "fastcore", refcheck=case.check(data, size, Tampered(right.indices, size.classes or 1))
-    ).wrong
-    right.indices[-1] = right.indices[0]
-    with pytest.raises(ValueError, match="different rows"):
-        case.check(data, size, right)
-
-
-def test_the_first_difference() -> None:
-    assert loops.first_difference([3, 1, 2], [3, 1]) is None
-    assert loops.first_difference([3, 1, 2], [3, 2, 1]) == 1

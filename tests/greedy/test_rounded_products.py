@@ -9,17 +9,14 @@ from torch import Tensor
 
 from fastcore import memory
 from fastcore.budget import Partition
-from fastcore.greedy import tensor_core_coverage
+from fastcore.greedy import fastest, tensor_core_coverage
 from fastcore.greedy.facility_location import facility_location
 from fastcore.greedy.rounded_products import RoundedProducts
 from fastcore.numerics import (
-    LARGEST_TF32,
     LEAST,
     UNIT,
     assume_tensor_cores,
     full_precision,
-    round_to_tf32,
-    round_up_to_tf32,
     tensor_cores,
     tensor_cores_pay,
 )
@@ -91,24 +88,29 @@ def test_bounds_hold(kind: str, halves: bool, device: str, monkeypatch: pytest.M
         assert bool((bounds - exact <= 1.2e-3 * (lengths.unsqueeze(2) * lengths.unsqueeze(1) + halves)).all())
 
 
-def test_rounding_to_nearest() -> None:
-    rng = np.random.default_rng(1)
-    bits = rng.integers(-(2**31), 2**31, 20_000).astype(np.int32)
-    x = torch.from_numpy(bits).view(torch.float32)
-    x = torch.cat([x[x.isfinite()], torch.tensor([0.0, -0.0, 3.4028235e38, -3.4028235e38, 1e-45, LEAST])])
-    rounded = round_to_tf32(x)
-    assert bool((rounded.view(torch.int32) & 0x1FFF == 0).all()) and bool(rounded.isfinite().all())
-    assert bool((rounded[x.abs() < LEAST] == 0).all())
-    inside = (x.abs() >= LEAST) & (x.abs() <= LARGEST_TF32)
-    error = (x.double() - rounded.double()).abs()[inside]
-    assert bool((error <= 2.0**-11 * x.double().abs()[inside]).all())
-    assert float((error / x.double().abs()[inside]).max()) > 0.95 * 2.0**-11  # nearest, not better
-    up = round_up_to_tf32(x.abs().double())
-    assert bool((up.double() >= x.abs().double()).all()) and bool((up >= LEAST).all())
-    assert bool((up.view(torch.int32) & 0x1FFF == 0).all())
-    ordinary = (x.abs() >= LEAST) & (x.abs() < LARGEST_TF32)
-    assert bool((up[ordinary].double() <= x.abs()[ordinary].double() * (1 + 2.0**-10)).all())
-    assert round_up_to_tf32(torch.tensor([1 + 2.0**-40], dtype=torch.float64)) == 1 + 2.0**-10
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("halves", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_gains_hold(kind: str, halves: bool, half: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Row by row: the others are covered, and a negative coverage makes the bound on the product the gain."""
+    rows = hostile(kind, np.random.default_rng(0)).double()
+    if halves:
+        lengths = rows.norm(dim=1, keepdim=True)
+        rows = torch.where(lengths > 0, rows / lengths * 0.5**0.5, 0.0)
+    rows = rows.float()[None]
+    longest = 1.0 if halves else float(rows.double().norm(dim=2).max())
+    monkeypatch.setattr(torch, "bmm", poor_tensor_cores)
+    products = RoundedProducts(rows, 37, halves, half, longest)
+    exact = rows[0].double() @ rows[0].double().T + 0.5 * halves
+    at, low = torch.arange(60)[None], 2 * float(exact.abs().max()) + products.underflow
+    for i in range(0, 60, 7):
+        coverage = torch.full((1, 60), torch.inf, dtype=torch.float64)
+        coverage[0, i] = -low
+        found = products.gains(at, coverage - products.underflow)[0] - low
+        assert bool((found >= exact[i] - 1e-14 * low).all())
+        if kind == "random":
+            lengths = rows[0].double().norm(dim=1)
+            assert bool((found - exact[i] <= 1.2e-3 * (lengths * lengths[i] + halves)).all())
 
 
 def data_of(kind: str) -> Tensor:
@@ -129,14 +131,19 @@ def data_of(kind: str) -> Tensor:
     return torch.from_numpy(x.astype(np.float32))
 
 
-def run(data: Tensor, metric: str, there: bool, **options):
+def run(data: Tensor, metric: str, there: bool, way: str = "written", **options):
     settings = {"memory": ROOM, "block": 16} | options
     partition = settings.pop("partition", Partition.whole(len(data), PICKS))
-    with assume_tensor_cores(there):
+    with assume_tensor_cores(there), fastest.use_way(way):
         return facility_location(view(data, metric), partition, **settings)
 
 
-@pytest.fixture(params=["as it pays", "rounded", "refined", "in turns"])
+SORTS = ["random", "integer", "duplicates", "near ties", "all rounded down", "zero rows", "lengths", "tiny"]
+WAYS = tensor_core_coverage.WAYS
+PRODUCTS = ["as it pays", "rounded", "refined", "in turns"]
+
+
+@pytest.fixture(params=PRODUCTS)
 def kind_of_products(request, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "rounded":  # in every pass
         monkeypatch.setattr(tensor_core_coverage, "WORTH_A_LIST", 0)
@@ -151,13 +158,12 @@ def kind_of_products(request, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.mark.parametrize("metric", ["cosine", "dot"])
-@pytest.mark.parametrize(
-    "kind",
-    ["random", "integer", "duplicates", "near ties", "all rounded down", "zero rows", "lengths", "tiny"],
-)
+@pytest.mark.parametrize("kind", SORTS)
 def test_picks_are_the_same(kind: str, metric: str, kind_of_products: str) -> None:
     data = data_of(kind)
-    without, through = run(data, metric, False), run(data, metric, True)
+    way = WAYS[(SORTS.index(kind) + PRODUCTS.index(kind_of_products) + len(metric)) % 3]  # in turns
+    without, through = run(data, metric, False), run(data, metric, True, way)
+    assert (through.info["fused_columns"] >= ROWS) == (way != "written")
     assert torch.equal(through.rows, without.rows)
     assert torch.equal(through.gains, without.gains)
     assert "tensor_core_columns" not in without.info
@@ -171,14 +177,15 @@ def test_picks_are_the_same(kind: str, metric: str, kind_of_products: str) -> No
         assert made < columns
 
 
-@pytest.mark.usefixtures("kind_of_products")
 @pytest.mark.parametrize("kind", ["all rounded down", "least"])
-def test_picks_are_the_same_by_poor_tensor_cores(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_picks_are_the_same_by_poor_tensor_cores(
+    kind: str, kind_of_products: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data, partition, bmm = data_of(kind), Partition.whole(ROWS, 12), torch.bmm
     without = run(data, "dot", False, partition=partition)
     allowed = torch.backends.cuda.matmul
     monkeypatch.setattr(torch, "bmm", lambda a, b: (poor_tensor_cores if allowed.allow_tf32 else bmm)(a, b))
-    through = run(data, "dot", True, partition=partition)
+    through = run(data, "dot", True, WAYS[PRODUCTS.index(kind_of_products) % 3], partition=partition)
     assert torch.equal(through.rows, without.rows)
     assert through.info["tensor_core_columns"] >= ROWS
 
@@ -273,16 +280,16 @@ def test_the_precision_is_put_back(precision: str) -> None:
     assert torch.get_float32_matmul_precision() == "highest"
 
 
-@pytest.mark.parametrize("measured", [0, 1e9])
-def test_memory_that_runs_out(measured: float, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("measured", "way"), [(0, "half"), (1e9, "written")])
+def test_memory_that_runs_out(measured: float, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "SMALLEST", 0)
     monkeypatch.setattr(tensor_core_coverage, "MEASURED", measured)
     data, partition = data_of("random"), Partition.whole(ROWS, 5)
     with Shortage() as clean:
-        expected = run(data, "cosine", True, partition=partition)
+        expected = run(data, "cosine", True, way, partition=partition)
     for failing in range(10, clean.count, max(1, clean.count // 12)):
         with memory.plan() as plan, Shortage(failing) as shortage:
-            got = memory.retried(lambda: run(data, "cosine", True, partition=partition))
+            got = memory.retried(lambda: run(data, "cosine", True, way, partition=partition))
         assert shortage.raised == plan.retries == 1
         assert torch.equal(got.rows, expected.rows), f"operation {failing}"
         assert torch.equal(got.gains, expected.gains), f"operation {failing}"

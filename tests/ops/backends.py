@@ -25,6 +25,7 @@ MUTATED = {
     "matching_pursuit": ("taken", "correlations", "columns", "whitener", "picks", "gains", "weights"),
     "refine_products": ("products",),
     "facility_location_block": ("coverage", "bounds"),
+    "facility_location_factored": ("coverage", "bounds"),
     "facility_location_sparse": ("coverage", "bounds"),
     "linear_cut": ("values",),
     "deepfool_step": ("nearest", "step"),
@@ -41,10 +42,14 @@ CPU_ONLY = (
     "asymmetry",
     "coordinates",
     "euclidean_tile",
+    "facility_location_factored",
     "factored_columns",
     "factored_project",
     "factored_sum",
+    "nearest_factored",
 )
+
+CUDA_ONLY = ("product_gains",)
 
 Results = dict[str, Any]
 
@@ -76,7 +81,7 @@ def require(backend: str) -> str:
 
 
 def runs_on(op: str, backend: str) -> bool:
-    return op not in CPU_ONLY or backend in ("cpu", "reference")
+    return backend == "reference" or op not in (CUDA_ONLY if backend == "cpu" else CPU_ONLY)
 
 
 def run(name: str, arguments: Arguments, backend: str) -> Results:

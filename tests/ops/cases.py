@@ -34,9 +34,11 @@ from tests.ops.matrix_inputs import (
     factored_columns,
     factored_project,
     factored_sum,
+    product_gains,
     refine_products,
 )
 from tests.ops.pursuit_inputs import matching_pursuit
+from tests.ops.reduced_inputs import facility_location_factored, nearest_factored
 from tests.ops.sparse_inputs import facility_location_sparse
 
 SHAPES = ((1, 1, 1), (1, 1, 33), (3, 50, 33), (2, 257, 33), (2, 40, 257), (1, 1100, 5))  # sets, rows, width
@@ -77,6 +79,9 @@ def _cases() -> Iterator[Case]:
             yield case(herding, shape, kind, few)
             yield case(herding, shape, kind, few, (100, 3)[i % 2])
             yield case(deepfool_step, shape, kind)
+    for i, shape in enumerate(((1, 1, 8), (3, 33, 16), (2, 257, 40), (1, 600, 72), (1, 70, 136))):
+        for j, kind in enumerate(KINDS if i > 1 else KINDS[:2]):  # one tile and less, and several each way
+            yield case(product_gains, shape, kind, (1, 129, 3, 140)[(i + j) % 4], (i + j) % 2 == 0)
     for i, (sets, rows, width) in enumerate(((1, 1, 1), (3, 37, 33), (2, 150, 5), (1, 300, 40))):
         for kind in KINDS if i else KINDS[:2]:
             yield case(matching_pursuit, (sets, rows, width), kind, min(rows, 25), False)
@@ -131,6 +136,15 @@ def _cases() -> Iterator[Case]:
         yield case(euclidean_tile, (1, 300, 3), kind, (33, 150, 10), False)
         yield case(euclidean_tile, (1, 300, 3), kind, (33, 150, 150), True)
     yield case(euclidean_tile, (1, 1, 1), "random", (1, 1, 0), True)
+    for kind in KINDS:
+        for covered in (False, True):
+            for dimensions in (2, 9):
+                yield case(facility_location_factored, (4, 70, 3), kind, 9, dimensions, covered)
+            yield case(facility_location_factored, (1, 150, 11), kind, 40, 20, covered)
+        yield case(nearest_factored, 90, 3, kind, 9, 4, 3)
+        yield case(nearest_factored, 203, 11, kind, 40, 20, 1)
+    yield case(facility_location_factored, (1, 1, 1), "random", 1, 1, False)
+    yield case(nearest_factored, 1, 1, "random", 1, 1, 1)
     for i, rows in enumerate((1, 7, 8, 31, 515, 1030)):
         yield from (case(asymmetry, 1 + i % 3, rows, changes) for changes in (0, 1, 20))
         yield from (case(asymmetry, 1 + i % 3, rows, 1, odd) for odd in (math.inf, -math.inf, math.nan))

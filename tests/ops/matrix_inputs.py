@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from fastcore.numerics import round_to_tf32
 from tests.ops.inputs import Arguments, rows_of, tensor
 
 
@@ -51,6 +52,21 @@ def refine_products(
         "positions": tensor(positions, torch.int64),
         "least": tensor(least, torch.float32),
     }
+
+
+def product_gains(
+    rng: np.random.Generator, shape: tuple[int, int, int], kind: str, block: int, half: bool
+) -> Arguments:
+    """Numbers that tensor cores read without rounding, and a coverage in the middle of the products."""
+    features = tensor(rows_of(rng, shape, kind), torch.float32)
+    candidates = tensor(rows_of(rng, (shape[0], block, shape[2]), kind), torch.float32)
+    features, candidates = (x.half() if half else round_to_tf32(x) for x in (features, candidates))
+    products = candidates.double() @ features.double().mT
+    coverage = products.mean(1) + tensor(rng.random((shape[0], shape[1])))
+    if kind == "integer":
+        coverage = tensor(rng.integers(-3, 4, coverage.shape))
+    coverage[tensor(rng.random(coverage.shape)) < 0.1] = torch.inf
+    return {"features": features, "candidates": candidates, "coverage": coverage}
 
 
 def _factors(rng: np.random.Generator, shape: tuple[int, int, int], kind: str, width: int) -> Arguments:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fastcore.ops import fakes
-from tests.ops.backends import op_of, require
+from tests.ops.backends import CUDA_ONLY, op_of, require
 from tests.ops.cases import CASES, Case
 from tests.ops.inputs import Arguments
 
@@ -22,6 +22,13 @@ STATE = ("row_norms", "nearest", "owner", "second")
 @pytest.fixture(autouse=True)
 def native() -> None:
     require("cpu")
+
+
+def native_op(op: str) -> Any:
+    """The op of a library that has it for tensors on the CPU."""
+    if op in CUDA_ONLY:
+        require("simt")
+    return getattr(torch.ops.fastcore_simt if op in CUDA_ONLY else torch.ops.fastcore, op)
 
 
 @functools.cache
@@ -43,15 +50,14 @@ def arguments_of(op: str) -> Arguments:
 
 @pytest.mark.parametrize("op", OPS)
 def test_opcheck(op: str) -> None:
-    overload = getattr(torch.ops.fastcore, op).default
-    torch.library.opcheck(overload, tuple(arguments_of(op).values()))
+    torch.library.opcheck(native_op(op).default, tuple(arguments_of(op).values()))
 
 
 def call_with(op: str, name: str, value: Any, expected: str) -> None:
     """The op refuses `value` for the argument `name`, and says so."""
     arguments = arguments_of(op)
     with pytest.raises(RuntimeError, match=rf"fastcore::{op}: (?=.*\b{name}\b).*{re.escape(expected)}"):
-        getattr(torch.ops.fastcore, op)(*{**arguments, name: value}.values())
+        native_op(op)(*{**arguments, name: value}.values())
 
 
 LEADING = {
@@ -59,6 +65,7 @@ LEADING = {
     *((op, "row_ids") for op in OPS),
     ("matching_pursuit", "picks"),
     ("euclidean_tile", "norms"),
+    ("nearest_factored", "members"),
     *(("facility_location_sparse", name) for name in ("values", "coverage", "budgets")),
 }
 """Arguments whose sizes are what the others are compared with."""
@@ -69,6 +76,11 @@ FREE = {
     ("facility_location_block", "second"): 2,
     ("euclidean_tile", "features"): 2,
     ("euclidean_tile", "second"): 2,
+    ("facility_location_factored", "second"): 2,
+    ("facility_location_factored", "reduced"): 2,
+    ("nearest_factored", "second"): 1,
+    ("nearest_factored", "reduced"): 1,
+    ("nearest_factored", "picks"): 1,
     ("factored_columns", "second"): 2,
     ("factored_columns", "others"): 1,
     ("factored_project", "second"): 2,
@@ -77,6 +89,7 @@ FREE = {
     ("linear_cut", "coordinates"): 1,
     ("matching_pursuit", "h"): 2,
     ("refine_products", "features"): 2,
+    ("product_gains", "candidates"): 1,
 }
 """Dimensions of which nothing else tells the size."""
 
@@ -86,7 +99,7 @@ TENSORS = [(op, name) for op in OPS for name, value in arguments_of(op).items() 
 @pytest.mark.parametrize(("op", "name"), TENSORS)
 def test_wrong_type(op: str, name: str) -> None:
     value = arguments_of(op)[name]
-    call_with(op, name, value.to(torch.float16), "must be")
+    call_with(op, name, value.to(torch.bfloat16), "must be")
 
 
 @pytest.mark.parametrize(("op", "name"), TENSORS)

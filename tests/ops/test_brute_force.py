@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from fastcore.numerics import round_to_tf32
+from fastcore.ops.coverage_gains import EXCESS
 from tests.ops.backends import CUDA, run, runs_on
 from tests.ops.cases import CASES, Case
 from tests.ops.inputs import Arguments, products_of, similarity_of
@@ -172,7 +174,7 @@ def is_small(case: Case) -> bool:
 @pytest.mark.parametrize("op", [brute.__name__ for brute in BRUTE])
 def test_picks_against_brute_force(op: str, backend: str) -> None:
     if not runs_on(op, backend):
-        pytest.skip("this op is for the CPU only")
+        pytest.skip("this op is not for this kind of device")
     for case, passes in expected_passes(op):
         results = run(case.op, case.arguments(), backend)
         all_picks, all_gains = (results[f"output {i}"].view(len(passes), -1) for i in (0, 1))
@@ -194,3 +196,19 @@ def test_a_gain_that_float32_cannot_see_is_not_lost(backend: str) -> None:
     gains = run("coverage_gains", arguments, backend)["output 0"][0].numpy()
     assert (gains >= (1.0 - below) * (1 - 1e-12)).all()
     assert (gains <= 2.0**-22).all()
+
+
+@pytest.mark.parametrize("backend", ["reference", "simt-forward", CUDA])
+@pytest.mark.parametrize("last", [1.0, 2.0**-23 + 2.0**-27, 3 * 2.0**-25])
+def test_sums_in_float32_lose_nothing(backend: str, last: float) -> None:
+    """Products that are exact, and terms that round down when they are added, or lose what is in the last bits."""
+    features = torch.zeros(1, 600, 8)
+    features[0, :, 0] = 1.0
+    features[0, 1::2, 0] = round_to_tf32(torch.tensor(last))
+    for coverage in (0.0, 1e-9, 2.0**-30, -(2.0**-25), 1 - 2.0**-27):
+        covered = torch.full((1, 600), coverage, dtype=torch.float64)
+        arguments = {"features": features, "candidates": features[:, :2].clone(), "coverage": covered}
+        exact = (features.double() @ arguments["candidates"].double().mT - covered.unsqueeze(2)).clamp(min=0)
+        gains, least = run("product_gains", arguments, backend)["output 0"], exact.sum(1)
+        assert bool((gains >= least * (1 - 1e-12)).all())
+        assert bool((gains <= least + EXCESS * (least + 600 * abs(coverage))).all())

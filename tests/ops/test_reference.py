@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from fastcore.numerics import UNIT, product_error
+from fastcore.numerics import UNIT, product_error, tensor_core_error
 from fastcore.ops.coverage_gains import EXCESS
 from tests.ops.backends import CUDA, GRID, Results, magnitude, run, run_reference, runs_on
 from tests.ops.cases import CASES, Case
 from tests.ops.inputs import Arguments, products_of, similarity_of
 from tests.ops.pursuit_inputs import active_gram
+from tests.ops.reduced_inputs import distances
 from tests.simt import build
 
 SUMS = ("project", "squared_norms", "weighted_sum", "factored_columns", "factored_project", "factored_sum")
@@ -40,7 +41,7 @@ def test_against_reference(number: int, backend: str) -> None:
     if backend == "simt-other":  # the other schedules take turns
         backend = f"simt-{OTHERS[number % len(OTHERS)]}"
     if not runs_on(case.op, backend):
-        pytest.skip("this op is for the CPU only")
+        pytest.skip("this op is not for this kind of device")
     check(case, backend)
 
 
@@ -71,6 +72,8 @@ def check(case: Case, backend: str) -> None:
     if case.op == "coverage_gains":
         least = expected["output 0"] - ROUNDING * sizes_of_gains(arguments)
         assert bool((actual["output 0"] >= least).all())
+    if case.op == "product_gains" and "integer" in case.name:  # the products are exact
+        assert bool((actual["output 0"] >= expected["output 0"] * (1 - ROUNDING)).all())
     if case.op == "matching_pursuit":
         check_whitener(arguments | actual, actual.pop("whitener"))
         del expected["whitener"]
@@ -79,6 +82,9 @@ def check(case: Case, backend: str) -> None:
         check_bounds(arguments, actual, actual.pop("bounds"))
         check_evaluations(arguments, actual, actual.pop("output 2"))
         del expected["bounds"], expected["output 2"]
+    if case.op == "facility_location_factored":
+        check_reduced_bounds(arguments, actual, actual.pop("bounds"))
+        del expected["bounds"], actual["output 2"], expected["output 2"]
     if case.op == "euclidean_tile" and int(expected["output 0"]):  # the tile is of no use
         del actual["out"], expected["out"]
     assert actual.keys() == expected.keys()
@@ -105,6 +111,11 @@ def rounding_of(op: str, arguments: Arguments, expected: Results) -> dict[str, f
         return {"output 0": ROUNDING * run_reference(op, sizes)["output 0"]}
     if op == "coverage_gains":
         return {"output 0": EXCESS * sizes_of_gains(arguments)}
+    if op == "product_gains":
+        sizes = [arguments[key].double().abs() for key in ("candidates", "features")]
+        products = (sizes[0] @ sizes[1].mT).sum(2) * 2 * tensor_core_error(sizes[0].shape[2])
+        coverage = arguments["coverage"].nan_to_num(posinf=0.0).abs().sum(1, keepdim=True)
+        return {"output 0": products + EXCESS * (expected["output 0"] + coverage)}
     if op == "graph_cut_block":  # a fused multiply-add rounds once instead of twice
         return dict.fromkeys(
             ("output 1", "values"), ROUNDING * size * (1 + expected["output 0"].shape[1]) / 10
@@ -141,10 +152,10 @@ def rounding_of(op: str, arguments: Arguments, expected: Results) -> dict[str, f
     if op == "herding":
         scores = ROUNDING * (float(arguments["norms"].max()) + 1) * 10
         return {"output 1": scores, "residual": ROUNDING * size * 10}
-    if op == "facility_location_block":
+    if op in ("facility_location_block", "facility_location_factored"):
         rows = arguments["coverage"].shape[1]
         # A distance is the root of a difference: an error of 1e-16 in the square is one of 1e-8 near 0.
-        near = 1e-6 if arguments["metric"] == 3 else ROUNDING
+        near = 1e-6 if arguments.get("metric", 3) == 3 else ROUNDING
         return {"output 1": near * size * rows**0.5, "coverage": near * size}
     return {"output 1": ROUNDING * size * 100} if op == "facility_location_sparse" else {}
 
@@ -180,6 +191,29 @@ def check_bounds(arguments: Arguments, results: Results, bounds: Tensor) -> None
     assert torch.all(bounds[open_] >= left[open_] - slack)
     width = 2 * arguments["error"] * arguments["coverage"].shape[1]
     assert torch.all(bounds[open_] <= before[open_] + width + slack)
+
+
+def check_reduced_bounds(arguments: Arguments, results: Results, bounds: Tensor) -> None:
+    """Closed where it was or became closed; elsewhere at least the gain left."""
+    closed = arguments["bounds"] == -torch.inf
+    for g, picks in enumerate(results["output 0"]):
+        closed[g, picks[picks >= 0]] = True
+        similarity = arguments["parameter"] - distances(arguments, g)
+        left = np.maximum(0, similarity - results["coverage"][g].numpy()[:, None]).sum(0)
+        slack = 1e-6 * magnitude(arguments) * len(left) ** 0.5
+        assert np.all(bounds[g].numpy() >= np.where(closed[g].numpy(), -np.inf, left - slack))
+        if arguments["second"].shape[2] == arguments["reduced"].shape[2]:
+            # All is known of the rows: a bound is larger than the gain at the start by rounding alone.
+            root = (2 * arguments["relative"] * float(arguments["norms"].max())) ** 0.5
+            most = first(arguments, g) + slack + len(left) * root
+            assert np.all(bounds[g].numpy() <= np.where(closed[g].numpy(), -np.inf, most))
+    assert torch.equal(bounds == -torch.inf, closed)
+
+
+def first(arguments: Arguments, g: int) -> np.ndarray:
+    """The gains at the start: bounds from all coordinates are no larger."""
+    similarity = arguments["parameter"] - distances(arguments, g)
+    return np.maximum(0, similarity - arguments["coverage"][g].numpy()[:, None]).sum(0)
 
 
 def check_whitener(arguments: Arguments, whitener: Tensor) -> None:

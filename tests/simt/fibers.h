@@ -36,6 +36,13 @@ struct Index {
 
 struct Block;
 
+// 16 bytes or so for shared memory, on their way; from nullptr come zeros.
+struct Copy {
+  void* to;
+  const void* from;
+  size_t bytes;
+};
+
 struct Fiber {
   Block* block;
   Index thread;
@@ -46,6 +53,7 @@ struct Fiber {
   int source = 0;      // the lane it reads from
   uint64_t taken = 0;  // what that lane brought
   unsigned votes = 0;  // lanes that brought something other than 0
+  std::vector<std::vector<Copy>> copies = std::vector<std::vector<Copy>>(1);  // groups; the last one is open
   bool started = false;
   char* stack = nullptr;
   jmp_buf resume;
@@ -62,7 +70,10 @@ struct Block {
   std::function<void()> body;
   std::vector<Fiber> fibers;
   std::vector<SharedArray> arrays;
-  size_t shared_bytes = 0;
+  size_t array_bytes = 0;    // of all arrays
+  size_t dynamic_bytes = 0;  // of the one whose size was given at the launch
+  size_t most_bytes = 0;     // of all arrays, with such a one
+  bool copies_late = false;  // copies are made when they are waited for, and not at once
   std::string error;
 };
 

@@ -5,6 +5,7 @@
 
 #include "reduce.cuh"
 #include "simt.cuh"
+#include "tensor_cores.cuh"
 
 namespace {
 
@@ -107,6 +108,57 @@ __global__ void blocks(double* out) {
   if (threadIdx.x == 0) out[int(atomicAdd(&out[2 * kThreads - 1], 1.0))] = blockIdx.x;
 }
 
+// A whole number up to 15 as a float16.
+int half_of(int number) {
+  const int size = number < 0 ? -number : number, sign = number < 0 ? 0x8000 : 0;
+  if (size == 0) return 0;
+  int exponent = 0;
+  while (size >> (exponent + 1)) ++exponent;
+  return sign | (15 + exponent) << 10 | (size << (10 - exponent) & 0x3FF);
+}
+
+// A word whose numbers count up from `first`, around 0.
+template <class Number>
+int32_t word_of(int first) {
+  const auto number = [](int n) { return n * 5 % 13 - 6; };
+  if (std::is_same_v<Number, fastcore::cuda::Half>)
+    return half_of(number(first)) | half_of(number(first + 1)) << 16;
+  const float value = float(number(first));
+  int32_t word;
+  std::memcpy(&word, &value, sizeof word);
+  return word;
+}
+
+// Every lane writes what it holds of a product, where its registers hold other numbers than those of all
+// lanes.
+template <class Number>
+__global__ void fragments(double* out) {
+  constexpr int kNumbers = std::is_same_v<Number, fastcore::cuda::Half> ? 2 : 1;
+  const int lane = fastcore::cuda::lane_id();
+  int32_t a[4], b[2];
+  float sum[4] = {100.0f, 200.0f, 300.0f, 400.0f};
+  for (int i = 0; i < 4; ++i) a[i] = word_of<Number>((lane * 4 + i) * kNumbers);
+  for (int i = 0; i < 2; ++i) b[i] = word_of<Number>((lane * 2 + i) * kNumbers + 3);
+  fastcore::cuda::multiply_add<Number, kThreads>(sum, a, b);
+  if (threadIdx.x < 32) std::copy(sum, sum + 4, out + lane * 4);
+}
+
+// Each thread writes a number that it sent for, twice in the same place, and the zero that it sent for last.
+template <int but>
+__global__ void copies(double* out) {
+  FASTCORE_SHARED(int4, ring, kThreads * 2);
+  static const int4 source[2] = {{1, 2, 3, 4}, {5, 6, 7, 8}};
+  for (int i = 0; i < 2; ++i) {
+    fastcore::cuda::copy_later(ring + threadIdx.x, source + i, true);
+    fastcore::cuda::close_copies();
+  }
+  fastcore::cuda::copy_later(ring + kThreads + threadIdx.x, source, false);
+  fastcore::cuda::close_copies();
+  fastcore::cuda::wait_for_copies<but>();
+  out[threadIdx.x] = ring[threadIdx.x].y;
+  out[kThreads + threadIdx.x] = ring[kThreads + threadIdx.x].w;
+}
+
 __global__ void shared_out_of_bounds(double* out) {
   FASTCORE_SHARED(double, values, kThreads);
   values[threadIdx.x + 1] = out[threadIdx.x];
@@ -122,6 +174,11 @@ int main(int, char** argv) {
       {"sum", sum<true, true>},
       {"sum_without_first_barrier", sum<false, true>},
       {"sum_without_second_barrier", sum<true, false>},
+      {"fragments_tf32", fragments<fastcore::cuda::Tf32>},
+      {"fragments_half", fragments<fastcore::cuda::Half>},
+      {"copies", copies<0>},
+      {"copies_but_one", copies<1>},
+      {"copies_but_two", copies<2>},
 #define PROBE(name) {#name, name}
       PROBE(divergent_barrier),
       PROBE(barrier_after_exit),

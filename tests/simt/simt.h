@@ -9,8 +9,9 @@
 //   reverse   the same from the last block, warp and lane to the first
 //   <number>  blocks, warps and lanes in random order with that seed, a warp pausing at each of its
 //   operations
-// A kernel that lacks a barrier gives a wrong result under at least one of them. Errors of the memory model
-// beyond that, and speed, need a card.
+// Copies that go on beside other work (tensor_cores.cuh) are made at once by "forward", and when they are
+// waited for by the others. A kernel that lacks a barrier gives a wrong result under at least one of them.
+// Errors of the memory model beyond that, and speed, need a card.
 //
 // Compile with -U_FORTIFY_SOURCE: the checked longjmp takes a change of stacks for an error.
 #pragma once
@@ -31,26 +32,43 @@
   type* const name = simt::shared<type>(&name##_place, count)
 #define FASTCORE_LAUNCH(kernel, blocks, threads, stream, ...) \
   ((void)(stream), simt::launch(#kernel, (blocks), (threads), kernel, __VA_ARGS__))
+#define FASTCORE_DYNAMIC_SHARED(type, name) \
+  static char name##_place;                 \
+  type* const name = simt::dynamic_shared<type>(&name##_place)
+#define FASTCORE_LAUNCH_SHARED(kernel, blocks, threads, bytes, stream, ...) \
+  ((void)(stream), simt::launch_shared(#kernel, (blocks), (threads), size_t(bytes), kernel, __VA_ARGS__))
 
 namespace simt {
 
 constexpr size_t kSharedBytes = 48 * 1024;
 
+// What a launch may ask for: as on an A100, and in "reverse" order as on a card from before.
+inline size_t most_shared_bytes(const std::string& schedule) {
+  return (schedule == "reverse" ? 64 : 163) * 1024;
+}
+
+inline std::string schedule_asked_for() {
+  const char* const variable = std::getenv("FASTCORE_SIMT_SCHEDULE");
+  return variable == nullptr ? "forward" : variable;
+}
+
 template <class... Parameters, class... Arguments>
-void launch(const char* kernel, int64_t blocks, int64_t threads, void (*function)(Parameters...),
-            Arguments... arguments) {
+void launch_shared(const char* kernel, int64_t blocks, int64_t threads, size_t dynamic_bytes,
+                   void (*function)(Parameters...), Arguments... arguments) {
   if (blocks < 1 || blocks > INT32_MAX || threads < 1 || threads > 1024 || threads % kWarp != 0)
     throw std::runtime_error(std::string(kernel) + ": invalid launch of " + std::to_string(blocks) +
                              " blocks of " + std::to_string(threads) + " threads");
   static thread_local std::unique_ptr<char[]> stacks(new char[1024 * kStackBytes]);
-  const char* const variable = std::getenv("FASTCORE_SIMT_SCHEDULE");
-  const std::string schedule = variable == nullptr ? "forward" : variable;
+  const std::string schedule = schedule_asked_for();
   for (const unsigned b : in_order(unsigned(blocks), schedule)) {
     Block block;
     block.kernel = kernel;
     block.index = {b};
     block.threads = {unsigned(threads)};
     block.blocks = {unsigned(blocks)};
+    block.dynamic_bytes = dynamic_bytes;
+    block.most_bytes = most_shared_bytes(schedule);
+    block.copies_late = schedule != "forward";
     block.body = [&] { function(arguments...); };
     block.fibers.resize(size_t(threads));
     for (unsigned i = 0; i < threads; ++i) {
@@ -62,18 +80,64 @@ void launch(const char* kernel, int64_t blocks, int64_t threads, void (*function
   }
 }
 
+template <class... Parameters, class... Arguments>
+void launch(const char* kernel, int64_t blocks, int64_t threads, void (*function)(Parameters...),
+            Arguments... arguments) {
+  launch_shared(kernel, blocks, threads, 0, function, arguments...);
+}
+
+// The array of a place in the source, made when it is first asked for.
 template <class T>
-T* shared(const void* place, size_t count) {
+T* array_at(const void* place, size_t bytes) {
   Block& block = *current->block;
   for (const SharedArray& array : block.arrays) {
     if (array.place == place) return reinterpret_cast<T*>(array.bytes.get());
   }
-  const size_t bytes = count * sizeof(T);
-  block.shared_bytes += bytes;
-  if (block.shared_bytes > kSharedBytes) fail("more than 48 KiB of shared memory");
   block.arrays.push_back({place, std::unique_ptr<unsigned char[]>(new unsigned char[bytes])});
   std::memset(block.arrays.back().bytes.get(), 0xFF, bytes);
+  block.array_bytes += bytes;
+  const size_t most = block.dynamic_bytes > 0 ? block.most_bytes : kSharedBytes;
+  if (block.array_bytes > most) fail("more than " + std::to_string(most / 1024) + " KiB of shared memory");
   return reinterpret_cast<T*>(block.arrays.back().bytes.get());
+}
+
+template <class T>
+T* shared(const void* place, size_t count) {
+  return array_at<T>(place, count * sizeof(T));
+}
+
+// The array whose size was given at the launch.
+template <class T>
+T* dynamic_shared(const void* place) {
+  return array_at<T>(place, current->block->dynamic_bytes);
+}
+
+inline void make(const Copy& copy) {
+  if (copy.from == nullptr) {
+    std::memset(copy.to, 0, copy.bytes);
+  } else {
+    std::memcpy(copy.to, copy.from, copy.bytes);
+  }
+}
+
+inline void copy_later(void* to, const void* from, size_t bytes) {
+  const Copy copy = {to, from, bytes};
+  if (current->block->copies_late) {
+    current->copies.back().push_back(copy);
+  } else {
+    make(copy);
+  }
+}
+
+inline void close_copies() { current->copies.emplace_back(); }
+
+// Makes the copies of all closed groups but the last `but`.
+inline void wait_for_copies(size_t but) {
+  auto& groups = current->copies;
+  while (groups.size() - 1 > but) {
+    for (const Copy& copy : groups.front()) make(copy);
+    groups.erase(groups.begin());
+  }
 }
 
 inline int lane() { return int(current->thread.x % kWarp); }
@@ -109,6 +173,12 @@ inline unsigned __ballot_sync(unsigned mask, int vote) {
 }
 inline int __any_sync(unsigned mask, int vote) { return __ballot_sync(mask, vote) != 0; }
 inline int __all_sync(unsigned mask, int vote) { return __ballot_sync(mask, vote) == mask; }
+
+// Rounded down, as the name says.
+inline float __double2float_rd(double value) {
+  const float near = float(value);
+  return double(near) > value ? std::nextafter(near, -INFINITY) : near;
+}
 
 inline int __ffs(int bits) { return __builtin_ffs(bits); }
 struct alignas(16) int4 {
@@ -146,6 +216,13 @@ T atomicCAS(T* place, T expected, T value) {
 using cudaStream_t = void*;
 using cudaError_t = int;
 inline cudaError_t cudaGetLastError() { return 0; }
+inline cudaError_t cudaGetDevice(int* device) { return *device = 0; }
+enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount, cudaDevAttrMaxSharedMemoryPerBlockOptin };
+inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr which, int) {
+  *value =
+      which == cudaDevAttrMultiProcessorCount ? 3 : int(simt::most_shared_bytes(simt::schedule_asked_for()));
+  return 0;
+}
 inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return 0; }
 enum cudaMemcpyKind { cudaMemcpyDeviceToHost };
 inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t) {

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.simt import build
@@ -109,6 +110,45 @@ def test_schedules_run_blocks_in_their_order() -> None:
     assert values_of("blocks", "reverse")[:2] == [1, 0]
     orders = {tuple(values_of("blocks", str(seed))[:2]) for seed in range(1, 9)}
     assert orders == {(0, 1), (1, 0)}
+
+
+def number(first: int) -> int:
+    return first * 5 % 13 - 6
+
+
+@EACH_SCHEDULE
+@pytest.mark.parametrize("kind", ["tf32", "half"])
+def test_products_of_fragments_have_the_layout_of_tensor_cores(kind: str, schedule: str) -> None:
+    """By the formulas that the PTX ISA gives for m16n8k8 of tf32 and m16n8k16 of f16, element by element."""
+    words = 2 if kind == "half" else 1
+    left, right = np.zeros((16, 8 * words)), np.zeros((8 * words, 8))
+    for lane in range(32):
+        group, member = lane // 4, lane % 4
+        for i in range(4 * words):
+            if kind == "tf32":
+                row, column = group + 8 * (i in (1, 3)), member + 4 * (i >= 2)
+            else:
+                row, column = group + 8 * (i in (2, 3, 6, 7)), 2 * member + i % 2 + 8 * (i >= 4)
+            left[row, column] = number(lane * 4 * words + i)
+        for i in range(2 * words):
+            row = member + 4 * i if kind == "tf32" else 2 * member + i % 2 + 8 * (i >= 2)
+            right[row, group] = number(lane * 2 * words + i + 3)
+    product, expected = left @ right, []
+    for lane in range(32):
+        for i in range(4):
+            expected.append(100 * (i + 1) + product[lane // 4 + 8 * (i >= 2), lane % 4 * 2 + i % 2])
+    assert values_of(f"fragments_{kind}", schedule)[:128] == expected
+
+
+@pytest.mark.parametrize("schedule", ["reverse", "1"])
+def test_copies_are_there_once_waited_for_and_not_before(schedule: str) -> None:
+    assert values_of("copies", schedule) == [6.0] * THREADS + [0.0] * THREADS
+    assert values_of("copies_but_one", schedule) == [6.0] * THREADS + [-1.0] * THREADS  # rubbish
+    assert values_of("copies_but_two", schedule) == [2.0] * THREADS + [-1.0] * THREADS
+
+
+def test_copies_may_be_there_at_once() -> None:
+    assert values_of("copies_but_two", "forward") == [6.0] * THREADS + [0.0] * THREADS
 
 
 def has_sanitizer() -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fastcore.numerics import round_to_tf32
 from fastcore.ops.codes import encode
 from fastcore.ops.coverage_gains import EXCESS
 
@@ -50,11 +51,13 @@ def cases() -> dict[str, Case]:
     coverage = uniform(SETS, ROWS)
     bounds = torch.full((SETS, BLOCK), float(ROWS), dtype=torch.float64)
     float_norms = norms.float()
+    halves = (features * 8).round()[:, :, :16].contiguous()  # whole numbers, exact in every type
     nearest = uniform(SETS, ROWS, dtype=torch.float32) * 4
     # Three rows for each candidate, of its own one of two sets.
     start = torch.where(torch.arange(ROWS) < BLOCK, 0, BLOCK).unsqueeze(1)
     size = torch.where(start == 0, BLOCK, ROWS - BLOCK)
     entries = (start + (torch.arange(ROWS).unsqueeze(1) + torch.arange(3)) % size).flatten()
+    left_out, everyone = features[..., 9:].norm(dim=-1) * 1.001, torch.arange(ROWS).repeat(SETS, 1)
     coordinates = torch.stack([features[..., 0] * scale.float(), torch.full((SETS, ROWS), 2.0)], 1)
     return {
         "project": Case((features, uniform(SETS, WIDTH)), (0,)),
@@ -118,6 +121,9 @@ def cases() -> dict[str, Case]:
             (5, 6, 7, 9, 10, 11),
         ),
         "coverage_gains": Case((similarity.float(), coverage), (0,), rtol=EXCESS * ROWS),
+        "product_gains": Case(
+            (round_to_tf32(halves), round_to_tf32(halves[:, :BLOCK]), coverage), (0,), rtol=EXCESS * ROWS
+        ),
         "refine_products": Case(
             ((points @ double.mT).float(), features, row_ids, uniform(SETS, ROWS, dtype=torch.float32) - 0.5),
             (0,),
@@ -135,6 +141,26 @@ def cases() -> dict[str, Case]:
             + (norms * (1 + norms), row_ids, similarity.float(), 0, False, 1e-6, 0.0, 1e-3, 9.0),
             (0,),
             (6,),
+        ),
+        "facility_location_factored": Case(
+            (features, features, features[..., :9].contiguous(), left_out, norms * (1 + norms))
+            + (coverage * 0, torch.full_like(coverage, torch.inf), everyone, budgets, floor)
+            + (1e-5, 1e-30, 9.0, ROWS**2, SETS * ROWS**2, MOST),
+            (0, 1, 3),
+            (5,),
+            rtol=1e-6,
+        ),
+        "nearest_factored": Case(
+            (features[0], features[0], features[0, :, :9].contiguous(), left_out[0])
+            + (
+                (norms * (1 + norms))[0],
+                everyone,
+                row_ids,
+                torch.zeros(ROWS, dtype=torch.float64),
+                1e-5,
+                1e-30,
+            ),
+            (0,),
         ),
         "factored_columns": Case(
             (features, features, features[:, :3].contiguous(), features[:, 2:5].contiguous()), (0,)

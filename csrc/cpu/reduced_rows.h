@@ -1,0 +1,127 @@
+// Squared distances of gradients, x (1, y) flattened: exact ones in double, and bounds from a few coordinates
+// of y.
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include "cpu/narrow_products.h"
+#include "cpu/rows.h"
+#include "kernels.h"
+
+namespace fastcore::cpu {
+namespace FASTCORE_ISA {
+
+// Those of one set.
+inline ReducedRows of_set(ReducedRows rows, int64_t set, int64_t count) {
+  const int64_t first = set * count;
+  rows.features += first * rows.width;
+  rows.second += first * rows.second_width;
+  rows.reduced += first * rows.dimensions;
+  rows.left_out += first;
+  rows.norms += first;
+  return rows;
+}
+
+// The squared distance of row i and row j, which is x (1, y), in double, as products give it.
+template <class Row>
+inline double inner_squared(const ReducedRows& rows, int64_t i, int64_t j, const Row* x, const Row* y) {
+  const double product = dot(rows.features + i * rows.width, x, rows.width) *
+                         (1.0 + dot(rows.second + i * rows.second_width, y, rows.second_width));
+  return rows.norms[i] + rows.norms[j] - 2.0 * product;
+}
+
+// The same, 0 where it is rounding.
+template <class Row>
+inline double exact_squared(const ReducedRows& rows, int64_t i, int64_t j, const Row* x, const Row* y) {
+  const double squared = inner_squared(rows, i, j, x, y);
+  return squared < kSame * (rows.norms[i] + rows.norms[j]) ? 0.0 : squared;
+}
+
+// Rows in an order of their own, packed for bounds on the distances of all pairs: see ReducedRows. With float
+// arithmetic there are twice as many a cycle, a little looser.
+template <typename Real>
+class PackedRows {
+ public:
+  static constexpr int kRows = 4, kColumns = 16;  // pairs whose products stay in registers
+  static constexpr int kBlock = kColumns;         // rows are padded to a multiple of it
+
+  PackedRows(const ReducedRows& rows, const std::vector<int64_t>& order)
+      : width_(rows.width),
+        dimensions_(rows.dimensions),
+        blocks_((static_cast<int64_t>(order.size()) + kBlock - 1) / kBlock),
+        absolute_(static_cast<Real>(1.000001 * rows.absolute)),
+        x_(blocks_ * kBlock * width_),
+        y_(blocks_ * kBlock * dimensions_),
+        norms_(blocks_ * kBlock),
+        lengths_(blocks_ * kBlock),
+        left_out_(blocks_ * kBlock) {
+    for (size_t p = 0; p < order.size(); ++p) {
+      const int64_t row = order[p];
+      std::copy_n(rows.features + row * width_, width_, &x_[p * width_]);
+      std::copy_n(rows.reduced + row * dimensions_, dimensions_, &y_[p * dimensions_]);
+      norms_[p] = static_cast<Real>(rows.norms[row]);
+      lengths_[p] = static_cast<Real>(std::sqrt(rows.relative * rows.norms[row]) * 1.000001);
+      left_out_[p] = rows.left_out[row] * 1.000001f;
+    }
+    x_groups_ = packed<float, kColumns>(x_.data(), blocks_ * kBlock, width_);
+    y_groups_ = packed<float, kColumns>(y_.data(), blocks_ * kBlock, dimensions_);
+  }
+
+  int64_t blocks() const { return blocks_; }
+
+  // Lower bounds on the squared distances of kRows rows from `row` on and of kColumns of `others` from
+  // `column` on; they may be negative. Roots in Real are lower bounds on the distances.
+  void lower_bounds(const PackedRows& others, int64_t row, int64_t column,
+                    Real (&lower)[kRows][kColumns]) const {
+    each_pair(others, row, column, [&](int i, int t, Real sum, Real product, Real off) {
+      lower[i][t] = sum * (1 - kSlack) - product - off;
+    });
+  }
+
+  // The same, and upper bounds.
+  void bounds(const PackedRows& others, int64_t row, int64_t column, Real (&lower)[kRows][kColumns],
+              Real (&upper)[kRows][kColumns]) const {
+    each_pair(others, row, column, [&](int i, int t, Real sum, Real product, Real off) {
+      lower[i][t] = sum * (1 - kSlack) - product - off;
+      upper[i][t] = sum * (1 + kSlack) - product + off;
+    });
+  }
+
+ private:
+  // A share of |g_i|^2 + |g_j|^2. In double, what exact_squared takes for 0 must not have a larger bound. In
+  // float, the operations on them and on the product and the root round by 13 units of it; `off` is for its
+  // own.
+  static constexpr Real kSlack = sizeof(Real) == sizeof(double) ? Real(3 * kSame) : Real(14.0 / (1 << 24));
+
+  template <class Store>
+  void each_pair(const PackedRows& others, int64_t row, int64_t column, const Store& store) const {
+    float x[kRows][kColumns], y[kRows][kColumns];
+    multiply(&x_[row * width_], &others.x_groups_[column * width_], width_, x);
+    multiply(&y_[row * dimensions_], &others.y_groups_[column * dimensions_], dimensions_, y);
+    const Real* norms = &others.norms_[column];
+    const Real* lengths = &others.lengths_[column];
+    const float* left_out = &others.left_out_[column];
+    for (int i = 0; i < kRows; ++i) {
+      const Real norm = norms_[row + i], length = lengths_[row + i];
+      const float left = left_out_[row + i];
+      for (int t = 0; t < kColumns; ++t) {
+        const Real twice = 2 * static_cast<Real>(x[i][t]);
+        const Real off =
+            std::fabs(twice) * static_cast<Real>(left * left_out[t]) + (length * lengths[t] + absolute_);
+        store(i, t, norm + norms[t], twice * (1 + static_cast<Real>(y[i][t])), off);
+      }
+    }
+  }
+
+  int64_t width_, dimensions_, blocks_;
+  Real absolute_;
+  std::vector<float> x_, y_;                // row by row
+  std::vector<float> x_groups_, y_groups_;  // number by number, kColumns rows at a time
+  std::vector<Real> norms_, lengths_;       // lengths: times the root of `relative`
+  std::vector<float> left_out_;
+};
+
+}  // namespace FASTCORE_ISA
+}  // namespace fastcore::cpu
