@@ -39,7 +39,7 @@ def report() -> dict[str, Any]:
         "library": library,
         "built with": built,
         "backends": backends,
-        "advice": problems,
+        "advice": [*_forced(), *problems],
     }
 
 
@@ -50,10 +50,22 @@ def _backends(device: str) -> dict[str, str]:
         return {"none": str(error)}
 
 
+def _forced() -> list[str]:
+    """What to do about FASTCORE_BACKEND where it keeps native ops from running."""
+    name = os.environ.get("FASTCORE_BACKEND") or "auto"
+    if name == "reference":
+        return ["FASTCORE_BACKEND=reference: unset it to use the native library"]
+    if name == "cuda" and not torch.cuda.is_available():
+        return ["FASTCORE_BACKEND=cuda: unset it, since torch sees no CUDA device"]
+    if name not in ops.BACKENDS:
+        return [f"FASTCORE_BACKEND={name}: unset it, or set it to one of {', '.join(ops.BACKENDS)}"]
+    return []
+
+
 def _library(devices: list[str]) -> tuple[str, dict[str, str], list[str]]:
     """Where the native library is, how it was built, and what keeps it from being used."""
     if os.environ.get("FASTCORE_BACKEND") == "reference":
-        return "not loaded", {}, ["FASTCORE_BACKEND=reference: unset it to use the native library"]
+        return "not loaded", {}, []
     folder = native.status().folder
     built = {
         name: ", ".join(value) if isinstance(value, list | tuple) else str(value or "none")

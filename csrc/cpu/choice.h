@@ -26,12 +26,12 @@ inline double tolerance_of(double best, double floor) {
 inline double largest_of(const double* values, int64_t count) {
   double lane[8];
   for (double& v : lane) v = kClosed;
-  int64_t i = 0;
-  for (; i + 8 <= count; i += 8)
+  const int64_t rest = count % 8, whole = count - rest;
+  for (int64_t i = 0; i < whole; i += 8)
     for (int l = 0; l < 8; ++l) lane[l] = values[i + l] > lane[l] ? values[i + l] : lane[l];
   double largest = kClosed;
   for (double v : lane) largest = v > largest ? v : largest;
-  for (; i < count; ++i) largest = values[i] > largest ? values[i] : largest;
+  for (int64_t l = 0; l < rest; ++l) largest = values[whole + l] > largest ? values[whole + l] : largest;
   return largest;
 }
 

@@ -15,7 +15,8 @@ typedef double Lanes __attribute__((vector_size(kDoubles * sizeof(double)), alig
 // Products of kRows rows y (kRows, width) with z (width): a multiple of kDoubles, filled with zeros.
 inline void products(const double* y, const double* z, int64_t width, double (&out)[kRows]) {
   Lanes a = {}, b = {}, c = {}, d = {};
-  const auto at = [](const double* x) { return *reinterpret_cast<const Lanes*>(x); };
+  // By reference: how vectors are returned differs between instruction sets.
+  const auto at = [](const double* x) -> const Lanes& { return *reinterpret_cast<const Lanes*>(x); };
   for (int64_t l = 0; l < width; l += kDoubles) {
     const Lanes other = at(z + l);
     a += at(y + l) * other, b += at(y + width + l) * other;

@@ -10,7 +10,7 @@ namespace fastcore::cuda {
 // Rows of a chunk: enough work for a warp, and enough warps for a device where candidates are few.
 inline int64_t estimate_rows_of_chunk() { return std::clamp<int64_t>(grid_rows(1024), 256, 1024); }
 
-// A sum of gains, and the rows that are active.
+// A sum of gains, and the rows that are active, where they are counted.
 struct Estimate {
   double gain, active;
 };
@@ -35,7 +35,7 @@ __device__ inline Estimate add_parts(const Estimate* __restrict__ partial, int64
 }
 
 // Estimates over some rows for several candidates, by one warp.
-template <int several>
+template <bool count, int several>
 __device__ void estimate_rows(const float* const (&similarity)[several], const double* __restrict__ coverage,
                               double margin, int64_t first, int64_t stop, Estimate (&estimates)[several]) {
   double gain[several] = {};
@@ -47,7 +47,7 @@ __device__ void estimate_rows(const float* const (&similarity)[several], const d
     for (int c = 0; c < several; ++c) {
       const double found = similarity[c][i];
       gain[c] += Max()(0.0, found - covered);
-      active[c] += found > reached;
+      if (count) active[c] += found > reached;
     }
   }
 #pragma unroll
@@ -73,8 +73,8 @@ __global__ void __launch_bounds__(threads)
       const int64_t j = Min()(start + c, args.block - 1);  // the last one again, beyond the end
       row[c] = args.similarity + (set * args.block + j) * args.rows;
     }
-    estimate_rows(row, args.coverage + set * args.rows, 0.0, first, Min()(first + chunk_rows, args.rows),
-                  found);
+    estimate_rows<false>(row, args.coverage + set * args.rows, 0.0, first,
+                         Min()(first + chunk_rows, args.rows), found);
 #pragma unroll
     for (int c = 0; c < several; ++c) {
       if (lane_id() == 0 && start + c < args.block) {

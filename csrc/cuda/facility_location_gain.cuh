@@ -58,7 +58,7 @@ __device__ void estimate_rows(const FacilityLocationBlock& args, const Ground& g
   const float* similarity[several];
 #pragma unroll
   for (int c = 0; c < several; ++c) similarity[c] = ground.similarity + candidates[c] * args.rows;
-  estimate_rows(similarity, ground.coverage, args.error, first, stop, estimates);
+  estimate_rows<true>(similarity, ground.coverage, args.error, first, stop, estimates);
 }
 
 // The exact gain of a candidate over some rows, by one warp; with `fold` its similarities also become part of

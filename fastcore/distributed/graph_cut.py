@@ -11,6 +11,7 @@ from fastcore.distributed.matrix import MatrixRows
 from fastcore.distributed.shards import Shards
 from fastcore.greedy.batches import mark, marked, pick
 from fastcore.greedy.cuts import BLOCK, FLOOR, AxisCut, BlockCut
+from fastcore.greedy.picks import internal
 from fastcore.memory import TILE_BYTES
 from fastcore.ops.choice import TIE, tolerance
 from fastcore.ops.graph_cut_block import graph_cut_block
@@ -54,12 +55,9 @@ class ShardedCut(AxisCut):
             made = _standing(rows[0], gains[0], bound, float(floor))
             if made:
                 break
-            self.block *= 2  # more rows are tied than a block holds
+            self.block = _larger(self.block, self.shards.n)
         self.tries = min(PICKS_A_PASS, max(FEWEST, 2 * made))
-        steps = torch.arange(made, device=rows.device).double()
-        return rows[:, :made], gains[:, :made] + (
-            self.offset.unsqueeze(1) - 2 * self.lam * self.shift * steps
-        )
+        return rows[:, :made], self._shifted(gains[:, :made])
 
     def _inside(
         self, at: Tensor, values: Tensor, floor: Tensor, most: int
@@ -219,7 +217,7 @@ class ShardedPairwiseCut(BlockCut):
             picks, gains = graph_cut_block(self.among(at), state, at, *limits, 2 * self.lam, most)
             if int(picks[0, 0]) >= 0:
                 return torch.where(picks < 0, -1, at.gather(1, picks.clamp(min=0))), gains
-            self.wanted *= 2  # more rows are tied than a block holds
+            self.wanted = _larger(self.wanted, self.shards.n)
 
     def among(self, positions: Tensor) -> Tensor:
         """(1, B, B) similarity of the rows at positions (1, B)."""
@@ -260,6 +258,13 @@ class ShardedMatrixCut(ShardedPairwiseCut):
         """(m, P) the same of the rows of this rank with those at positions (1, P)."""
         rows = self.shards.take(self.view.matrix[None], positions)[0]
         return 0.5 * (super().columns(positions) + rows[:, self.view.own].T)
+
+
+def _larger(block: int, n: int) -> int:
+    """The next block, where more rows are tied than one of this size holds."""
+    if block >= n:
+        raise internal("graph_cut", f"a pass over all {n} rows made no pick")
+    return 2 * block
 
 
 def _standing(rows: Tensor, gains: Tensor, bound: Tensor, floor: float) -> int:

@@ -58,8 +58,12 @@ class Shards:
 
     def rows(self, view: RowSimilarity, positions: Tensor) -> Outside:
         """The features or gradients of any rows (1, P), on all ranks."""
-        taken = [self.take(factor[None], positions)[0] for factor in view.factors]
-        return LastLayerGradients.of_factors(*taken) if len(taken) > 1 else taken[0]
+        own = self.own(positions)
+        # Side by side, for one collective.
+        held = torch.cat([pick(factor[None], own)[0] for factor in view.factors], 1)
+        united = self.ranks.unite(torch.where(own.mT >= 0, held, 0))
+        taken = united.split([factor.shape[1] for factor in view.factors], 1)
+        return LastLayerGradients.of_factors(*taken) if len(taken) > 1 else united
 
     def columns(self, view: RowSimilarity | DenseSimilarity, positions: Tensor) -> Tensor:
         """Similarity (m, P) in float64 of the rows of this rank with any rows (1, P)."""

@@ -23,7 +23,7 @@ from fastcore.distributed.view import ShardedProbabilities, ShardedRows
 from fastcore.gradients import LastLayerGradients
 from fastcore.greedy.picks import Picks
 from fastcore.greedy.ranking import ranked
-from fastcore.needs.source import Source
+from fastcore.needs.source import Source, check_alike
 from fastcore.registry import Context, Method, Validation
 from fastcore.signals.bundle import Signals
 
@@ -94,6 +94,8 @@ class ShardedSource(Source):
             picks: Picks = method.function(partition, context=context, **options)
             return picks
         given = [self.meet(need, gamma, measured) for need in method.needs]
+        if context.validation is not None:
+            check_alike("validation", context.validation.gradients, given[0])
         if "rows" in method.sharded:
             alone = Partition.whole(max(self.count, 1), 1)
             apart = replace(context, preselected=None, generator=torch.Generator("cpu"))

@@ -39,6 +39,10 @@ class ActiveLists:
         room = min(n // SHARE, limit // (8 * n))
         return cls(n, room, device) if room > 0 else None
 
+    def _agreed(self, at: Tensor, fits: Tensor) -> Tensor:
+        """(B,) which of the candidates at positions (B,), whose rows of this process fit, get a list."""
+        return fits
+
     def listed(self, at: Tensor) -> Tensor:
         """(B,) whether the candidates at positions (B,) have a list."""
         return self.count[at] >= 0
@@ -68,7 +72,7 @@ class ActiveLists:
         least = torch.nextafter(least, torch.full_like(least, -torch.inf))
         active = similarity > least
         count = active.sum(1)
-        fits = (count <= self.room) & new
+        fits = self._agreed(at, (count <= self.room) & new)
         b, row = (active & fits.unsqueeze(1)).nonzero(as_tuple=True)
         entries = count * fits
         place = torch.arange(len(row), device=row.device) - (entries.cumsum(0) - entries)[b]

@@ -94,8 +94,12 @@ class InnerProductCut(Cut):
         budgets, penalty = left.clamp(max=most), 2 * self.lam * self.factor
         limits = (budgets, floor, penalty, self.error, most)
         picks, gains, _ = linear_cut(x, second, self.scale, self.coordinates, values, *limits)
-        steps = torch.arange(most, device=picks.device).double()
-        return picks, gains + (self.offset.unsqueeze(1) - 2 * self.lam * self.shift * steps)
+        return picks, self._shifted(gains)
+
+    def _shifted(self, gains: Tensor) -> Tensor:
+        """Gains (G, P) of picks one after the other, with what the shift adds to each."""
+        steps = torch.arange(gains.shape[1], device=gains.device).double()
+        return gains + (self.offset.unsqueeze(1) - 2 * self.lam * self.shift * steps)
 
 
 class LinearCut(InnerProductCut):

@@ -85,7 +85,7 @@ def facility_location(
         target = stop_at * retried(rows.full) if stop_at is not None else None
         if target is not None:
             made.end(reached(rows.covered(), target))
-        _cover(rows, made, target, progress, block, out)
+        make_picks(rows, made, target, progress, block, out)
         out.count(**rows.counts())
         out.add(batch, made)
 
@@ -108,7 +108,7 @@ def _coverage(
     return MatrixCoverage(view, batch)
 
 
-def _cover(
+def make_picks(
     rows: Coverage,
     made: PickList,
     target: Tensor | None,
@@ -150,7 +150,7 @@ def _cover(
             lowest = False  # old bounds a little above the gains of the lowest rows: those are measured next
         else:
             block, lowest = 2 * size, True  # more rows are all but tied than a block holds
-            if size >= rows.n or rows.candidates(block) == size:
+            if size >= rows.bounds.shape[1] or rows.candidates(block) == size:
                 raise made.stuck("facility_location")
         retried(partial(rows.keep, at, similarity))
         del similarity  # before the next is made

@@ -10,10 +10,12 @@ from fastcore.gradients import LastLayerGradients
 from fastcore.greedy.batches import batches, mark, pick, row_mask
 from fastcore.greedy.couplings import Couplings, ValidationRows, taken_rows
 from fastcore.greedy.picks import Collector, Counter, PickList, Picks
+from fastcore.memory import tiles
 from fastcore.numerics import UNIT, full_precision
 from fastcore.ops.choice import TIE
 from fastcore.ops.squared_norms import squared_norms
 
+SLACK = 2.0**-6  # delta in half precision may be off by
 ROUNDING = 1e-13  # of a gain, as a share of max |g| and the mean length of a validation gradient
 
 
@@ -43,6 +45,7 @@ def gradient_ascent(
     """
     out, device = Collector(partition), gradients.device
     source, held = validation[0].to(device), ValidationRows(validation[1], partition.sets)
+    _check(source)
     numbers = gradients.classes + gradients.width + 2 * min(int(held.counts.max()), gradients.width)
     for batch in batches(partition, device, 4 * numbers):
         delta, h = batch.take(gradients.delta), batch.take(gradients.h)
@@ -73,6 +76,24 @@ def gradient_ascent(
         made.append(*(torch.cat(parts, 1) for parts in zip(*rounds, strict=True)))
         out.add(batch, made)
     return out.picks()
+
+
+def _check(validation: LastLayerGradients) -> None:
+    """Raises ValueError unless delta is softmax - onehot: the loss is taken from it."""
+    delta, n = validation.delta, validation.n
+    for part in tiles(n, 8 * validation.classes, device=delta.device):
+        some = delta[part]
+        wrong = some.sum(1).abs() > SLACK
+        wrong |= (some < -SLACK).sum(1) > 1  # of the own class alone
+        wrong |= some.amin(1) < -1 - SLACK
+        if bool(wrong.any()):
+            row = part.start + int(wrong.byte().argmax())
+            shown = ", ".join(f"{value:.3g}" for value in delta[row, :4].tolist())
+            more = ", ..." if validation.classes > 4 else ""
+            raise ValueError(
+                f"validation must have rows delta = softmax - onehot for glister, got [{shown}{more}] in "
+                f"row {row}, which sums to {float(delta[row].sum()):.3g}"
+            )
 
 
 def _best(gains: Tensor, taken: Tensor, budgets: Tensor, most: int, floor: Tensor) -> Tensor:

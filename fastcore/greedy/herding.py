@@ -12,7 +12,6 @@ from fastcore.greedy.sharded import ShardedView
 from fastcore.memory import TILE_BYTES, retried, tile_rows
 from fastcore.numerics import full_precision
 from fastcore.ops import herding as op
-from fastcore.ops.choice import choose
 from fastcore.ops.codes import MOST_COLUMNS, encode
 from fastcore.rows import Streamed, project, weighted_sum
 from fastcore.similarity import FeatureSimilarity
@@ -116,12 +115,10 @@ def _streamed(
 ) -> tuple[Tensor, Tensor]:
     """The op, for rows on the host. Every pick turns the residual, so that bounds of before tell little."""
     picks, scores = budgets.new_full((1, most), -1), norms.new_zeros(1, most)
-    rows = torch.arange(x.shape[1], device=x.device)
-    for t in range(int(budgets[0])):
-        score = (2 * scale * project(x, residual) - norms).masked_fill_(taken.bool(), -torch.inf)
-        p = choose(score[0], rows, float(floor[0]))
-        if p is None:
-            break
-        picks[0, t], scores[0, t], taken[0, p] = p, score[0, p], 1
-        residual += mean - pick(x, picks[:, t : t + 1])[:, 0].double() * scale[0, p]
+
+    def row(p: int) -> Tensor:
+        return pick(x, budgets.new_tensor([[p]]))[0, 0].double() * scale[0, p]
+
+    state = norms[0], mean[0], residual[0], taken[0], int(budgets[0]), float(floor[0])
+    op.follow(lambda towards: (scale * project(x, towards[None]))[0], row, *state, picks[0], scores[0])
     return picks, scores

@@ -110,9 +110,7 @@ class PickList:
         """The error to raise where a pass left all as it was, also its `bounds`: so would the next, for ever."""
         what = "made no pick and lowered no bound" if bounds else "made no pick"
         count = int(self.count.sum())
-        return RuntimeError(
-            f"internal error in {engine}: after {count} picks a pass {what}; please report it"
-        )
+        return internal(engine, f"after {count} picks a pass {what}")
 
     def end(self, sets: Tensor) -> None:
         """Makes no more picks in the sets where `sets` (G,) is true."""
@@ -142,3 +140,8 @@ class Collector:
     def picks(self) -> Picks:
         """All picks."""
         return Picks(self.rows, self.gains, self.info)
+
+
+def internal(engine: str, what: str) -> RuntimeError:
+    """The error to raise where an engine would go on for ever."""
+    return RuntimeError(f"internal error in {engine}: {what}; please report it")

@@ -67,9 +67,7 @@ class StreamedCut(AxisCut):
         beaten = self._outside(values.scatter(1, at, -torch.inf), picked, penalty, best) >= best
         beaten[:, 0] = False  # the pool holds the best row of all
         new = new.masked_fill(beaten.cummax(1).values, -1)
-        steps = torch.arange(most, device=new.device)
-        gains = gains + (self.offset.unsqueeze(1) - 2 * self.lam * self.shift * steps.double())
-        return torch.where(new < 0, -1, at.gather(1, new.clamp(min=0))), gains
+        return torch.where(new < 0, -1, at.gather(1, new.clamp(min=0))), self._shifted(gains)
 
     def _outside(self, values: Tensor, picked: Tensor, penalty: float, best: Tensor) -> Tensor:
         """(1, P) bounds on the gains of rows outside the pool before each of the picks (1, P, d) in it.

@@ -121,7 +121,7 @@ class Source:
         if not self._given:  # else a selection that ran out of memory is repeated
             self._given = [retried(partial(self.meet, need, gamma, measured)) for need in self.method.needs]
             if context.validation is not None:
-                _check_alike("validation", context.validation.gradients, self._given[0])
+                check_alike("validation", context.validation.gradients, self._given[0])
         picks: Picks = self.method.function(*self._given, partition, context=context, **options)
         return picks
 
@@ -253,7 +253,7 @@ def _coerced(
     return table, known
 
 
-def _check_alike(name: str, others: LastLayerGradients, gradients: LastLayerGradients) -> None:
+def check_alike(name: str, others: LastLayerGradients, gradients: LastLayerGradients) -> None:
     """Raises ValueError unless the gradients are of one last layer."""
     if (others.classes, others.width) != (gradients.classes, gradients.width):
         raise ValueError(

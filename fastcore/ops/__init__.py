@@ -28,8 +28,9 @@ def use_backend(name: str) -> Iterator[None]:
     """Run the ops on one backend inside a `with` block.
 
     "auto": native kernels for the device of the tensors, the reference where there are none. "reference":
-    plain torch, on any device. "cpu", "cuda": native kernels of that kind of device, or a RuntimeError that
-    says why not. The default is $FASTCORE_BACKEND, else "auto". Raises ValueError for any other name.
+    plain torch, on any device. "cpu", "cuda": native kernels of that kind of device; a ValueError where the
+    tensors are on another, a RuntimeError that says why where there are none. The default is $FASTCORE_BACKEND,
+    else "auto". Raises ValueError for any other name.
     """
     token = _chosen.set(_checked(name, "backend"))
     try:
@@ -51,17 +52,16 @@ def active_backend(device: torch.device | str) -> str:
     Builds and loads the native library if the answer needs it.
     """
     kind = torch.device(device).type
-    name = _chosen.get()
+    name, what = _chosen.get(), "backend"
     if name is None:
-        name = _checked(os.environ.get("FASTCORE_BACKEND") or "auto", "FASTCORE_BACKEND")
+        what = "FASTCORE_BACKEND"
+        name = _checked(os.environ.get(what) or "auto", what)
     if name in ("reference", "simt"):
         return name
     if name == "auto" and kind not in ("cpu", "cuda"):
         return "reference"
     if name not in ("auto", kind):
-        raise RuntimeError(
-            f"the backend {name!r} was asked for, but the data is on {kind!r}; pass device={name!r}"
-        )
+        raise ValueError(f"{what}={name!r} needs data on {name!r}, got it on {kind!r}: pass device={name!r}")
     from fastcore.ops import native
 
     problem = native.problem(kind)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -54,14 +56,33 @@ def herding_reference(
 ) -> tuple[Tensor, Tensor]:
     picks = budgets.new_full((len(budgets), most), -1)
     gains = norms.new_zeros((len(budgets), most))
-    rows = torch.arange(features.shape[1], device=features.device)
     for g, x in enumerate(features.double() * scale.unsqueeze(-1)):
-        for t in range(int(budgets[g])):
-            score = (2 * (x @ residual[g]) - norms[g]).masked_fill(taken[g].bool(), -torch.inf)
-            p = choose(score, rows, float(floor[g]))
-            if p is None:
-                break
-            picks[g, t], gains[g, t] = p, score[p]
-            residual[g] += mean[g] - x[p]
-            taken[g, p] = 1
+        state = norms[g], mean[g], residual[g], taken[g], int(budgets[g]), float(floor[g])
+        follow(x.__matmul__, x.__getitem__, *state, picks[g], gains[g])
     return picks, gains
+
+
+def follow(
+    products: Callable[[Tensor], Tensor],
+    row: Callable[[int], Tensor],
+    norms: Tensor,
+    mean: Tensor,
+    residual: Tensor,
+    taken: Tensor,
+    budget: int,
+    floor: float,
+    picks: Tensor,
+    scores: Tensor,
+) -> None:
+    """The picks (most,) of one set: `products` (n,) of all scaled rows with a residual, `row` (d,) is one of them.
+
+    Changes residual, taken, picks and scores in place.
+    """
+    rows = torch.arange(len(norms), device=norms.device)
+    for t in range(budget):
+        score = (2 * products(residual) - norms).masked_fill(taken.bool(), -torch.inf)
+        p = choose(score, rows, floor)
+        if p is None:
+            break
+        picks[t], scores[t], taken[p] = p, score[p], 1
+        residual += mean - row(p)

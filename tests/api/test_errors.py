@@ -146,5 +146,7 @@ def test_a_missing_cuda_device_is_named():
         pytest.skip("there is one")
     with pytest.raises(ValueError, match="device 'cuda' is not there: torch sees 0 CUDA devices"):
         fastcore.select("uniform", X, 5, device="cuda")
-    with pytest.raises(RuntimeError, match="'cuda' was asked for, but the data is on 'cpu'"):
+    with pytest.raises(
+        ValueError, match="^backend='cuda' needs data on 'cuda', got it on 'cpu': pass device='cuda'$"
+    ):
         fastcore.select("k_center", X, 5, backend="cuda")

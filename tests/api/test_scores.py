@@ -1,4 +1,4 @@
-"""Methods that rank rows by a score, and contextual diversity, against their definitions and known mistakes."""
+"""Methods that rank rows by a score, against their definitions and known mistakes."""
 
 from __future__ import annotations
 
@@ -10,18 +10,13 @@ import torch
 
 import fastcore
 from fastcore import LastLayerGradients, Signals
-from fastcore.budget import Partition
-from fastcore.greedy.neighbours import nearest_neighbours
-from fastcore.registry import Context, get_method
+from fastcore.registry import get_method
 from fastcore.signals.dynamics import Dynamics
+from tests.api.score_material import logits, select, signals
 from tests.score_oracle import (
-    Diversity,
-    cal_scores,
     groups_of,
-    neighbours,
     ordered,
     softmax,
-    symmetric_divergences,
 )
 
 UNCERTAINTY = {
@@ -30,20 +25,6 @@ UNCERTAINTY = {
     "margin": lambda p: 1 - (np.sort(p)[-1] - np.sort(p)[-2]),
 }
 SCORE_METHODS = [*UNCERTAINTY, "cal", "el2n", "forgetting", "grand"]
-
-
-def logits(seed: int = 0, n: int = 120, classes: int = 6) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    return (3 * rng.standard_normal((n, classes)) + 5 * rng.standard_normal((n, 1))).astype(np.float32)
-
-
-def signals(seed: int = 0, n: int = 120, classes: int = 6, width: int = 8) -> Signals:
-    rng = np.random.default_rng(100 + seed)
-    return Signals(
-        embeddings=rng.standard_normal((n, width)).astype(np.float32),
-        logits=logits(seed, n, classes),
-        labels=rng.integers(0, classes, n),
-    )
 
 
 def record(correct: list[list[int]], seen: list[list[int]] | None = None) -> Dynamics:
@@ -60,10 +41,6 @@ def data_of(method: str) -> tuple[object, int]:
         rng = np.random.default_rng(5)
         return record(rng.integers(0, 2, (6, 120)).tolist()), 120
     return signals(), 120
-
-
-def select(method: str, data: object, k: int, **options) -> fastcore.Selection:
-    return fastcore.select(method, data, k, progress=False, **options)
 
 
 # ---- definitions ---------------------------------------------------------------------------------
@@ -104,47 +81,6 @@ def test_rows_that_are_nearly_certain_keep_their_order(method):
     for rows in (p.astype(np.float32), p):
         picked = select(method, rows, 21).indices
         assert picked.tolist() == np.argsort(-rows[:, 1].astype(np.float64)).tolist()
-
-
-@pytest.mark.parametrize("labels", [None, "classes"])
-@pytest.mark.parametrize("neighbour_count", [1, 10])
-def test_cal_is_as_defined(labels, neighbour_count):
-    data = signals(3, 90)
-    classes = np.zeros(90, int) if labels is None else data.labels.numpy()
-    options = {"balance": labels is not None, "neighbours": neighbour_count}
-    got = select("cal", data, 40, **options)
-    nearest = neighbours(data.embeddings.numpy(), groups_of(classes), neighbour_count)
-    expected = cal_scores(data.probabilities.numpy(), nearest)
-    np.testing.assert_allclose(got.scores, expected, rtol=1e-9, atol=1e-12)
-    for group in groups_of(classes):
-        mine = [row for row in got.indices if row in set(group)]
-        assert mine == ordered(expected, rows=group)[: len(mine)]
-
-
-def test_cal_of_small_sets():
-    """Fewer neighbours than asked for, and none: a row that is alone in its class scores 0."""
-    data = Signals(
-        embeddings=[[0.0], [1], [2], [9]], logits=[[0.0, 0], [3, 0], [0, 5], [9, 0]], labels=[0, 0, 0, 1]
-    )
-    got = select("cal", data, 4)
-    p = data.probabilities.numpy()
-    assert got.scores[3] == 0
-    np.testing.assert_allclose(got.scores, cal_scores(p, np.array([[1, 2], [0, 2], [0, 1], [-1, -1]])))
-    assert select("cal", Signals(embeddings=[[1.0]], logits=[[1.0, 2]]), 1).scores.tolist() == [0]
-    same = Signals(embeddings=np.zeros((30, 2)), logits=np.tile([[50.0, -60]], (30, 1)))
-    assert select("cal", same, 3).scores.tolist() == [0] * 30
-
-
-def test_cal_of_certain_rows_is_finite():
-    p = np.eye(3, dtype=np.float32)[[0, 1, 2, 0]]
-    partition, context = Partition.whole(4, 4), Context(torch.Generator(), 0, None, None, None)
-    picks = get_method("cal").function(
-        torch.arange(4.0)[:, None], torch.from_numpy(p), partition, context=context
-    )
-    assert bool(picks.scores.isfinite().all())
-    np.testing.assert_allclose(
-        picks.scores, cal_scores(p, neighbours(np.arange(4.0)[:, None], [np.arange(4)], 10))
-    )
 
 
 def test_el2n_and_grand_from_signals():
@@ -214,59 +150,6 @@ def test_forgetting_counts_over_the_epochs_in_which_a_row_was_seen():
     assert select("forgetting", record(correct, seen), 3).scores.tolist() == [1, 1, 0]
 
 
-def test_cal_keeps_the_most_divergent():
-    """A row among neighbours that are predicted otherwise comes first; published code keeps the others."""
-    x = np.arange(12.0)[:, None]
-    z = np.where(np.arange(12)[:, None] == 5, [[-4.0, 4]], [[4.0, -4]])
-    got = select("cal", Signals(embeddings=x, logits=z), 1, neighbours=2)
-    assert got.indices.tolist() == [5] and got.gains[0] == got.scores.max()
-
-
-def test_cal_measures_from_the_neighbours_to_the_row():
-    """KL(p_j || p_i) and KL(p_i || p_j) differ: the row that rules out what its neighbour expects scores more."""
-    x = np.array([[0.0], [1.0]])
-    p = np.array([[0.5, 0.5], [0.999, 0.001]])
-    got = select("cal", Signals(embeddings=x, logits=np.log(p)), 2)
-    assert got.scores[1] == pytest.approx(0.5 * math.log(0.5 / 0.999) + 0.5 * math.log(0.5 / 0.001), rel=1e-5)
-    assert got.indices.tolist() == [1, 0]
-
-
-def test_cal_leaves_the_row_itself_out():
-    """Counting i as its own nearest neighbour adds a KL of 0 and loses the last neighbour."""
-    data = signals(6, 40)
-    one = select("cal", data, 5, neighbours=1, balance=False)
-    assert (one.scores > 0).all()
-
-
-def test_contextual_diversity_is_k_center_under_the_symmetric_divergence():
-    p = softmax(logits(7)).astype(np.float32)
-    got = select("contextual_diversity", p, 40, start=11)
-    rows, nearest = [11], symmetric_divergences(p, p[11])
-    for _ in range(39):
-        rows.append(int(nearest.argmax()))
-        assert got.gains[len(rows) - 1] == pytest.approx(nearest.max(), rel=1e-9)
-        nearest = np.minimum(nearest, symmetric_divergences(p, p[rows[-1]]))
-        nearest[rows] = 0
-    assert got.indices.tolist() == rows
-    one_hot = select("contextual_diversity", np.eye(3, dtype=np.float32)[[0, 0, 1, 1, 2]], 5, start=0)
-    assert one_hot.indices.tolist() == [0, 2, 4, 1, 3]
-    assert np.isfinite(one_hot.gains[1:]).all()
-
-
-def test_contextual_diversity_options():
-    p = softmax(logits(8)).astype(np.float32)
-    full = select("contextual_diversity", p, 60, start="mean")
-    assert full.indices[0] == symmetric_divergences(p, p.astype(np.float64).mean(0)).argmin()
-    stopped = select("contextual_diversity", p, 60, start="mean", stop_at=float(full.gains[10]))
-    assert stopped.indices.tolist() == full.indices[:10].tolist()
-    with pytest.raises(ValueError, match="start must be one of 'random', 'mean', got 'middle'"):
-        select("contextual_diversity", p, 3, start="middle")
-    with pytest.raises(ValueError, match="start must be a row below 120, got 120"):
-        select("contextual_diversity", p, 3, start=120)
-    with pytest.raises(ValueError, match="stop_at must be in"):
-        select("contextual_diversity", p, 3, stop_at=-1.0)
-
-
 # ---- what all score methods share ----------------------------------------------------------------
 
 
@@ -310,25 +193,6 @@ def test_what_the_registry_says(method):
     assert entry.metrics == () and entry.cost and entry.paper and entry.summary.endswith(".")
 
 
-@pytest.mark.parametrize("kind", ["float32", "float64", "Signals"])
-def test_contextual_diversity_goes_on_from_rows_outside(kind):
-    """Every pick is the farthest from all rows outside the data and all picks before it."""
-    z = logits(4, 150)
-    p = softmax(z.astype(np.float64))
-    p = p if kind == "float64" else p.astype(np.float32)
-    outside, inside = p[:40], p[40:]
-    data = Signals(logits=z[40:]) if kind == "Signals" else inside
-    made = select("contextual_diversity", data, 30, preselected=outside)
-    assert made.info["preselected"] == 40
-    problem = Diversity(inside.astype(np.float64), external=outside.astype(np.float64))
-    for row, gain in zip(made.indices.tolist(), made.gains.tolist(), strict=True):
-        values = problem.raw_values()
-        assert gain == pytest.approx(values[row], rel=1e-6) and values[row] >= values.max() * (1 - 1e-6)
-        problem.fold(row)
-    whole = select("contextual_diversity", p, 110, preselected=np.arange(40))
-    assert [row - 40 for row in whole.indices[:30]] == made.indices.tolist()
-
-
 @pytest.mark.parametrize(
     ("option", "error"),
     [({"keep": "best"}, "keep must be one of"), ({"ties": None}, "ties must be one of")],
@@ -337,18 +201,3 @@ def test_contextual_diversity_goes_on_from_rows_outside(kind):
 def test_wrong_options(method, option, error):
     with pytest.raises(ValueError, match=error):
         select(method, data_of(method)[0], 3, **option)
-
-
-@pytest.mark.parametrize("value", [0, -1, 2.5, "10"])
-def test_wrong_number_of_neighbours(value):
-    with pytest.raises((ValueError, TypeError), match="neighbours must be an integer"):
-        select("cal", signals(), 3, neighbours=value)
-
-
-def test_cal_uses_the_features_as_they_are():
-    """Neighbours by Euclidean distance: scaling a column changes them, whatever the cosine says."""
-    data = signals(9, 60)
-    stretched = data.embeddings * torch.tensor([100.0] + [1.0] * 7)
-    nearest = nearest_neighbours(stretched, Partition.whole(60, 1), 10).numpy()
-    got = select("cal", Signals(embeddings=stretched, logits=data.logits), 5)
-    np.testing.assert_allclose(got.scores, cal_scores(data.probabilities.numpy(), nearest), rtol=1e-9)

@@ -109,6 +109,7 @@ class Case:
     """One selection: method, kind of data, budget, arguments, and how the rows are spread.
 
     With `small_blocks` passes take a 64th of the rows that they would, so that other rows often tie with them.
+    `memory` bytes are all that tables of similarities and blocks may take.
     """
 
     method: str
@@ -118,6 +119,7 @@ class Case:
     shards: str = "uneven"
     balanced: bool = False
     small_blocks: bool = False
+    memory: int = 0
 
     def arguments(self) -> tuple[Any, dict[str, Any]]:
         """The data and the settings of `select` over all rows."""
@@ -167,7 +169,7 @@ def _cases() -> dict[str, Case]:
         case = Case(*given, **more)
         settings = "-".join(f"{key}={value}" for key, value in case.settings.items())
         parts = [case.method, case.data, "balanced" if case.balanced else "whole", settings, case.shards]
-        parts += ["small blocks"] * case.small_blocks
+        parts += ["small blocks"] * case.small_blocks + ["lists"] * (case.memory > 0)
         found["-".join(filter(None, parts))] = case
 
     for shards in ("even", "uneven", "empty"):
@@ -285,6 +287,10 @@ def _cases() -> dict[str, Case]:
         )
         add(method, "whole matrix", 40, given | {"weights": "cluster"}, balanced=True)
         add(method, "lopsided matrix", 40, given | {"weights": "cluster"}, "empty", balanced=True)
+    # No room for a table: blocks, and lists of rows that still count.
+    add("facility_location", "random", 150, {"metric": "cosine"}, "even", memory=400_000)
+    add("facility_location", "alike gradients", 100, {"metric": "euclidean"}, memory=100_000)
+    add("facility_location", "lopsided matrix", 60, given, "empty", memory=60_000)
     for shards in ("even", "empty"):
         add("graph_cut", "negative matrix", 60, given | {"lam": 2.0}, shards)
         add("facility_location", "negative matrix", 60, given, shards)

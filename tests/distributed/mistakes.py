@@ -62,6 +62,12 @@ MISTAKES = {
     "other validation": lambda rank, size: _same(
         method="gradmatch", data=GRADIENTS, labels=CODES, validation=(GRADIENTS[rank:], CODES[rank:])
     )(rank, size),
+    "narrow validation": _same(
+        method="gradmatch",
+        data=GRADIENTS,
+        labels=CODES,
+        validation=(fastcore.LastLayerGradients(ROWS[:, :3], ROWS), CODES),
+    ),
     "nan": _on_last(data=NAN),
     "bad option": _on_last(beta=0.5),
     "short labels": lambda rank, size: _same(labels=[0] * (30 - rank // (size - 1)))(rank, size),

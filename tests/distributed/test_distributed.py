@@ -151,6 +151,10 @@ SAYS = {
         "ValueError",
         "validation must be the same on all ranks, got an array of shape (30, 4)",
     ),
+    "narrow validation": (
+        "ValueError",
+        "validation gradients must be of 4 classes and width 4 like data, got 3 and 4",
+    ),
     "nan": ("ValueError", "data must be finite in float32, got nan at row 7, column 0"),
     "bad option": ("TypeError", "k_center does not take beta=0.5"),
     "short labels": ("ValueError", "labels must have shape (30,), one label a row, got (29,)"),

@@ -2,59 +2,16 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from fastcore.distributed.communication import Ranks
 from fastcore.distributed.shards import Shards
 from fastcore.greedy.batches import top_block
+from tests.distributed.threads import on_ranks
 
 COUNTS = [[7, 5, 9], [0, 13, 1], [1, 0, 20], [21]]
-
-
-class Threads(Ranks):
-    """One of several ranks that are threads of one process."""
-
-    def __init__(self, rank: int, size: int, board: list[Any], barrier: threading.Barrier) -> None:
-        self.rank, self.size, self.board, self.barrier = rank, size, board, barrier
-
-    def _all(self, value: Any) -> list[Any]:
-        self.board[self.rank] = value
-        self.barrier.wait(30)
-        every = list(self.board)
-        self.barrier.wait(30)
-        return every
-
-    def exchange(self, value: Any) -> list[Any]:
-        return self._all(value)
-
-    def gather(self, values: Tensor) -> Tensor:
-        return torch.stack(self._all(values))
-
-    def unite(self, values: Tensor) -> Tensor:
-        return self.sum(values)
-
-
-def on_ranks(counts: list[int], work: Callable[[Shards], Any]) -> list[Any]:
-    """What `work` returns on every rank."""
-    size = len(counts)
-    board, found, barrier = [None] * size, [None] * size, threading.Barrier(size)
-
-    def run(rank: int) -> None:
-        found[rank] = work(Shards(Threads(rank, size, board, barrier), counts[rank]))
-
-    threads = [threading.Thread(target=run, args=(rank,)) for rank in range(size)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    return found
 
 
 def own(shards: Shards, values: Tensor, padding: float) -> Tensor:

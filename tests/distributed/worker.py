@@ -5,6 +5,7 @@ Makes these selections of cases.py and every mistake of mistakes.py with its own
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import pickle
 import sys
@@ -19,9 +20,12 @@ import cases
 import mistakes
 
 import fastcore
+from fastcore import memory
 from fastcore.distributed.shards import Shards
 
 TOP = Shards.top
+SMALL = 24_000
+"""Bytes: facility location takes blocks of a few rows then."""
 
 
 def small_top(shards: Shards, values: Any, block: int, floor: Any = 0.0) -> Any:
@@ -42,7 +46,9 @@ def main(out: Path, names: list[str]) -> None:
         if "labels" in settings:
             settings["labels"] = settings["labels"][start:stop]
         Shards.top = small_top if case.small_blocks else TOP
-        found[name] = attempt(case.method, cases.part(data, start, stop), case.k, group=group, **settings)
+        room = case.memory or (SMALL if case.small_blocks else 0)
+        with memory.sizes(block=room) if room else contextlib.nullcontext():
+            found[name] = attempt(case.method, cases.part(data, start, stop), case.k, group=group, **settings)
     Shards.top = TOP
     for name, mistake in mistakes.MISTAKES.items():
         found[name] = attempt(group=group, **mistake(rank, size))

@@ -248,8 +248,8 @@ def test_validation_rows_are_sorted_once(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_no_float64_numbers_of_all_rows_and_classes(m: int) -> None:
     n, classes = 8000, 300
     rng = torch.Generator().manual_seed(1)
-    delta, h = torch.randn(n + m, classes, generator=rng), torch.randn(n + m, 6, generator=rng)
-    rows = LastLayerGradients(delta, h)
+    logits, h = torch.randn(n + m, classes, generator=rng), torch.randn(n + m, 6, generator=rng)
+    rows = LastLayerGradients.from_logits(logits, torch.arange(n + m) % classes, h)
     with use_backend(require("cpu")), Watch() as watch:
         validation = rows[n:], torch.zeros(m, dtype=torch.int64)
         gradient_ascent(rows[:n], Partition.whole(n, 2), validation, refresh=2)
@@ -306,3 +306,29 @@ def test_bad_options() -> None:
             glister(world.gradients, partition, context=context(validation=given), **options)
     with pytest.raises(ValueError, match="split"):
         glister(world.gradients, partition, split=1.0, context=context())
+
+
+@pytest.mark.parametrize(
+    ("make", "shown"),
+    [
+        (lambda delta: 2 * delta, "which sums to"),  # weighted
+        (lambda delta: -delta, "in row 0"),
+        (lambda delta: delta + 0.1, "which sums to 0.4"),
+        (lambda delta: delta * torch.tensor([1.0, 0, 1, 1]), "validation must have rows delta"),
+    ],
+)
+def test_validation_rows_of_another_loss_are_an_error(make, shown):
+    """The loss is known from delta = softmax - onehot alone."""
+    world = World(0, 30, 12)
+    other = LastLayerGradients(make(world.validation.delta), world.validation.h)
+    with pytest.raises(ValueError, match=shown) as found:
+        glister_of(world, other)
+    assert "\n" not in str(found.value)
+    glister_of(
+        world, LastLayerGradients(world.validation.delta.bfloat16(), world.validation.h)
+    )  # half precision
+
+
+def glister_of(world: World, validation: LastLayerGradients) -> Picks:
+    groups = torch.zeros(validation.n, dtype=torch.int64)
+    return gradient_ascent(world.gradients, Partition.whole(world.gradients.n, 3), (validation, groups))

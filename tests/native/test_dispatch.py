@@ -81,7 +81,9 @@ def test_an_unknown_backend_is_an_error_that_lists_the_known(name, monkeypatch):
 def test_a_backend_of_another_device_is_an_error():
     with (
         ops.use_backend("cuda"),
-        pytest.raises(RuntimeError, match="'cuda' was asked for, .*pass device='cuda'"),
+        pytest.raises(
+            ValueError, match="backend='cuda' needs data on 'cuda', got it on 'cpu': pass device='cuda'"
+        ),
     ):
         chosen()
 
@@ -176,4 +178,21 @@ def test_the_doctor_builds_nothing_for_the_reference(monkeypatch):
 
 def test_the_doctor_survives_a_backend_that_cannot_be(monkeypatch):
     monkeypatch.setenv("FASTCORE_BACKEND", "turbo")
-    assert "FASTCORE_BACKEND must be one of" in doctor.report()["backends"]["cpu"]["none"]
+    report = doctor.report()
+    assert "FASTCORE_BACKEND must be one of" in report["backends"]["cpu"]["none"]
+    assert (
+        "FASTCORE_BACKEND=turbo: unset it, or set it to one of auto, reference, cpu, cuda" in report["advice"]
+    )
+
+
+def test_the_doctor_says_how_to_end_a_forced_backend(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    says = {
+        "reference": "unset it to use the native library",
+        "cuda": "unset it, since torch sees no CUDA device",
+    }
+    for name, what in says.items():
+        monkeypatch.setenv("FASTCORE_BACKEND", name)
+        assert f"FASTCORE_BACKEND={name}: {what}" in doctor.report()["advice"]
+    monkeypatch.setenv("FASTCORE_BACKEND", "auto")
+    assert not any("FASTCORE_BACKEND" in line for line in doctor.report()["advice"])
