@@ -22,7 +22,7 @@ class ReducedGradients:
     out. So is a squared distance of gradients within 2 |<delta, delta'>| |rest| |rest'|, and rounding.
 
     Attributes:
-        coordinates: (n, r) float32, r <= DIMENSIONS.
+        coordinates: (n, r) float32, r <= DIMENSIONS; those that say most come first.
         left_out: (n,) float32, at least |rest|.
         relative, absolute: rounding of a squared distance from products in float32, beside `relative` times
             the two lengths.
@@ -56,6 +56,6 @@ def _directions(h: Tensor) -> Tensor:
     kept = values > NEGLIGIBLE * values[-1]
     if not bool(kept.any()):
         return torch.eye(1, h.shape[1], dtype=h.dtype)  # all of them are zero
-    values, vectors = values[kept][-DIMENSIONS:], vectors[:, kept][:, -DIMENSIONS:]
+    values, vectors = values[kept].flip(0)[:DIMENSIONS], vectors[:, kept].flip(1)[:, :DIMENSIONS]
     directions: Tensor = (vectors / values.sqrt()).T @ some
     return directions.float().contiguous()

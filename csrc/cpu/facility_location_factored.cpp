@@ -20,6 +20,7 @@ namespace FASTCORE_ISA {
 namespace {
 
 constexpr int64_t kAhead = 4;                       // pairs to be measured whose rows are asked for
+constexpr int64_t kFew = 12;                        // coordinates that do for a sweep
 constexpr size_t kSome = 32;                        // candidates that get a list together
 constexpr double kRounding = 1e-12;                 // of sums in double
 constexpr double kFloatRounding = 4.0 / (1 << 24);  // of at most three additions in float
@@ -177,7 +178,7 @@ class Greedy {
   // A gain is the sum of all reaches less that of the smaller of reach and distance: what is summed in float
   // is small where gains are large. Each pair of rows is looked at once, for both of them.
   void sweep() {
-    const PackedRows<float> packed(rows_, order_);
+    const PackedRows<float> packed(rows_, order_, kFew);
     std::vector<float> reach(reach_.size());
     std::vector<double> reached(packed.blocks());
     double total = 0.0;

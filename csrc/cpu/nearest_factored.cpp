@@ -4,6 +4,10 @@
 #include <utility>
 #include <vector>
 
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
 #include "cpu/parallel.h"
 #include "cpu/reduced_rows.h"
 
@@ -12,8 +16,24 @@ namespace FASTCORE_ISA {
 namespace {
 
 using Packed = PackedRows<float>;
-constexpr double kFar = std::numeric_limits<double>::infinity();
+constexpr float kFar = std::numeric_limits<float>::infinity();
+constexpr float kUp = 1.0f + 1.0f / (1 << 22);  // for the rounding of a limit
+constexpr int64_t kFew = 16;                    // coordinates that do
 constexpr int kRows = Packed::kRows, kColumns = Packed::kColumns;
+
+// A bit for each of kColumns numbers that are at most `limit`.
+inline uint32_t at_most(const float* values, float limit) {
+  uint32_t found = 0;
+  int t = 0;
+#if defined(__AVX2__)
+  for (; t < kColumns; t += 8) {
+    const __m256 less = _mm256_cmp_ps(_mm256_loadu_ps(values + t), _mm256_set1_ps(limit), _CMP_LE_OQ);
+    found |= static_cast<uint32_t>(_mm256_movemask_ps(less)) << t;
+  }
+#endif
+  for (; t < kColumns; ++t) found |= static_cast<uint32_t>(values[t] <= limit) << t;
+  return found;
+}
 
 // The picks of one set, and the rows that look for the nearest one.
 class Nearest {
@@ -24,30 +44,27 @@ class Nearest {
         nearest_(args.nearest + set * args.count),
         picks_(args.picks + set * args.most,
                std::find(args.picks + set * args.most, args.picks + (set + 1) * args.most, -1)),
-        packed_picks_(args.rows, picks_) {}
+        packed_picks_(args.rows, picks_, kFew) {}
 
   // For the members first .. last - 1.
   void find(int64_t first, int64_t last) const {
     std::vector<int64_t> order(members_ + first, members_ + last);
     for (int64_t& row : order) row = std::max<int64_t>(row, 0);
-    const Packed ours(a_.rows, order);
+    const Packed ours(a_.rows, order, kFew);
     const int64_t columns = packed_picks_.blocks() * Packed::kBlock;
     std::vector<float> lower(kRows * columns);
+    std::vector<std::pair<int64_t, double>> measured;
     for (int64_t start = first; start < last; start += kRows) {
-      float most[kRows];
-      std::fill_n(most, kRows, std::numeric_limits<float>::infinity());
       for (int64_t column = 0; column < columns; column += kColumns) {
-        float low[kRows][kColumns], high[kRows][kColumns];
-        ours.bounds(packed_picks_, start - first, column, low, high);
-        const int64_t count = std::clamp<int64_t>(picks() - column, 0, kColumns);
-        for (int i = 0; i < kRows; ++i) {
-          std::copy_n(low[i], kColumns, &lower[i * columns + column]);
-          for (int64_t t = 0; t < count; ++t) most[i] = std::min(most[i], high[i][t]);
-        }
+        float low[kRows][kColumns];
+        ours.lower_bounds(packed_picks_, start - first, column, low);
+        for (int i = 0; i < kRows; ++i) std::copy_n(low[i], kColumns, &lower[i * columns + column]);
       }
       for (int64_t i = 0; i < std::min<int64_t>(kRows, last - start); ++i) {
+        float* bounds = &lower[i * columns];
+        std::fill(bounds + picks(), bounds + columns, kFar);
         const int64_t row = members_[start + i];
-        nearest_[start + i] = row < 0 ? 0 : choose(row, &lower[i * columns], most[i]);
+        nearest_[start + i] = row < 0 || picks_.empty() ? 0 : choose(row, bounds, columns, measured);
       }
     }
   }
@@ -59,22 +76,40 @@ class Nearest {
     return best + kTie * std::fabs(best) + a_.blur[row];
   }
 
-  // `most` is at least the smallest squared distance.
-  int64_t choose(int64_t row, const float* lower, float most) const {
-    const double limit = farthest_equal(static_cast<double>(most), row);
-    double best = kFar;
-    std::vector<std::pair<int64_t, double>> measured;
-    for (int64_t p = 0; p < picks(); ++p)
-      if (static_cast<double>(lower[p]) <= limit) measured.emplace_back(p, kFar);
-    if (measured.size() == 1) return measured[0].first;
-    for (auto& [pick, squared] : measured) {
-      const int64_t j = picks_[pick];
-      squared = inner_squared(a_.rows, row, j, a_.rows.features + j * a_.rows.width,
-                              a_.rows.second + j * a_.rows.second_width);
-      best = std::min(best, squared);
+  double squared(int64_t row, int64_t position) const {
+    const int64_t j = picks_[position];
+    return inner_squared(a_.rows, row, j, a_.rows.features + j * a_.rows.width,
+                         a_.rows.second + j * a_.rows.second_width);
+  }
+
+  // The pick with the smallest lower bound is measured first: it leaves few others.
+  int64_t choose(int64_t row, const float* lower, int64_t columns,
+                 std::vector<std::pair<int64_t, double>>& measured) const {
+    float least[kColumns];
+    std::fill_n(least, kColumns, kFar);
+    for (int64_t column = 0; column < columns; column += kColumns)
+      for (int t = 0; t < kColumns; ++t)
+        least[t] = lower[column + t] < least[t] ? lower[column + t] : least[t];
+    double best = squared(row, position_of(lower, columns, *std::min_element(least, least + kColumns)));
+    measured.clear();
+    for (int64_t column = 0; column < columns; column += kColumns) {
+      const float limit = static_cast<float>(farthest_equal(best, row)) * kUp;
+      for (uint32_t bits = at_most(lower + column, std::max(limit, 0.0f)); bits != 0; bits &= bits - 1) {
+        const int64_t p = column + __builtin_ctz(bits);
+        measured.emplace_back(p, squared(row, p));
+        best = std::min(best, measured.back().second);
+      }
     }
-    for (const auto& [pick, squared] : measured)
-      if (squared <= farthest_equal(best, row)) return pick;
+    for (const auto& [pick, distance] : measured)
+      if (distance <= farthest_equal(best, row)) return pick;
+    return 0;
+  }
+
+  static int64_t position_of(const float* values, int64_t count, float value) {
+    for (int64_t column = 0; column < count; column += kColumns) {
+      const uint32_t bits = at_most(values + column, value);
+      if (bits != 0) return column + __builtin_ctz(bits);
+    }
     return 0;
   }
 

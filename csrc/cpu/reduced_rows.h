@@ -47,9 +47,10 @@ class PackedRows {
   static constexpr int kRows = 4, kColumns = 16;  // pairs whose products stay in registers
   static constexpr int kBlock = kColumns;         // rows are padded to a multiple of it
 
-  PackedRows(const ReducedRows& rows, const std::vector<int64_t>& order)
+  // With the first `most` coordinates at most: what is in the others is left out, too.
+  PackedRows(const ReducedRows& rows, const std::vector<int64_t>& order, int64_t most = 1 << 30)
       : width_(rows.width),
-        dimensions_(rows.dimensions),
+        dimensions_(std::min(most, rows.dimensions)),
         blocks_((static_cast<int64_t>(order.size()) + kBlock - 1) / kBlock),
         absolute_(static_cast<Real>(1.000001 * rows.absolute)),
         x_(blocks_ * kBlock * width_),
@@ -60,10 +61,13 @@ class PackedRows {
     for (size_t p = 0; p < order.size(); ++p) {
       const int64_t row = order[p];
       std::copy_n(rows.features + row * width_, width_, &x_[p * width_]);
-      std::copy_n(rows.reduced + row * dimensions_, dimensions_, &y_[p * dimensions_]);
+      const float* reduced = rows.reduced + row * rows.dimensions;
+      std::copy_n(reduced, dimensions_, &y_[p * dimensions_]);
+      const double rest = dot(reduced + dimensions_, reduced + dimensions_, rows.dimensions - dimensions_);
+      const double left_out = static_cast<double>(rows.left_out[row]);
       norms_[p] = static_cast<Real>(rows.norms[row]);
       lengths_[p] = static_cast<Real>(std::sqrt(rows.relative * rows.norms[row]) * 1.000001);
-      left_out_[p] = rows.left_out[row] * 1.000001f;
+      left_out_[p] = static_cast<float>(std::sqrt(left_out * left_out + rest) * 1.000001);
     }
     x_groups_ = packed<float, kColumns>(x_.data(), blocks_ * kBlock, width_);
     y_groups_ = packed<float, kColumns>(y_.data(), blocks_ * kBlock, dimensions_);
@@ -75,28 +79,6 @@ class PackedRows {
   // `column` on; they may be negative. Roots in Real are lower bounds on the distances.
   void lower_bounds(const PackedRows& others, int64_t row, int64_t column,
                     Real (&lower)[kRows][kColumns]) const {
-    each_pair(others, row, column, [&](int i, int t, Real sum, Real product, Real off) {
-      lower[i][t] = sum * (1 - kSlack) - product - off;
-    });
-  }
-
-  // The same, and upper bounds.
-  void bounds(const PackedRows& others, int64_t row, int64_t column, Real (&lower)[kRows][kColumns],
-              Real (&upper)[kRows][kColumns]) const {
-    each_pair(others, row, column, [&](int i, int t, Real sum, Real product, Real off) {
-      lower[i][t] = sum * (1 - kSlack) - product - off;
-      upper[i][t] = sum * (1 + kSlack) - product + off;
-    });
-  }
-
- private:
-  // A share of |g_i|^2 + |g_j|^2. In double, what exact_squared takes for 0 must not have a larger bound. In
-  // float, the operations on them and on the product and the root round by 13 units of it; `off` is for its
-  // own.
-  static constexpr Real kSlack = sizeof(Real) == sizeof(double) ? Real(3 * kSame) : Real(14.0 / (1 << 24));
-
-  template <class Store>
-  void each_pair(const PackedRows& others, int64_t row, int64_t column, const Store& store) const {
     float x[kRows][kColumns], y[kRows][kColumns];
     multiply(&x_[row * width_], &others.x_groups_[column * width_], width_, x);
     multiply(&y_[row * dimensions_], &others.y_groups_[column * dimensions_], dimensions_, y);
@@ -110,10 +92,16 @@ class PackedRows {
         const Real twice = 2 * static_cast<Real>(x[i][t]);
         const Real off =
             std::fabs(twice) * static_cast<Real>(left * left_out[t]) + (length * lengths[t] + absolute_);
-        store(i, t, norm + norms[t], twice * (1 + static_cast<Real>(y[i][t])), off);
+        lower[i][t] = (norm + norms[t]) * (1 - kSlack) - twice * (1 + static_cast<Real>(y[i][t])) - off;
       }
     }
   }
+
+ private:
+  // A share of |g_i|^2 + |g_j|^2. In double, what exact_squared takes for 0 must not have a larger bound. In
+  // float, the operations on them and on the product and the root round by 13 units of it; `off` is for its
+  // own.
+  static constexpr Real kSlack = sizeof(Real) == sizeof(double) ? Real(3 * kSame) : Real(14.0 / (1 << 24));
 
   int64_t width_, dimensions_, blocks_;
   Real absolute_;
