@@ -11,7 +11,7 @@ namespace FASTCORE_ISA {
 // Sums kept apart, so that the compiler may use vectors without reordering; this many hide the latency of the
 // additions and keep enough reads of memory in flight. Several rows together were slower.
 constexpr int kLanes = 32;
-constexpr int kNarrow = 4;   // for rows that do not fill the others
+constexpr int kNarrow = 4;           // for rows that do not fill the others
 constexpr int64_t kGrain = 1 << 15;  // numbers a thread should have to read at least
 
 // The inner product of two rows in double; fewer lanes suit narrow rows. Its order depends on the width and
