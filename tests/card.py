@@ -11,6 +11,7 @@ import contextlib
 import time
 import weakref
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -196,6 +197,7 @@ def card(free: int = 1 << 30, kernels: str = "reference") -> Iterator[Card]:
         "get_device_name": "no card",
         "max_memory_allocated": 0,
         "get_device_capability": (9, 0),
+        "get_device_properties": SimpleNamespace(uuid="no card"),
         "current_stream": Stream(),
     }
     generator, made = torch.Generator, Card(free)
