@@ -221,17 +221,19 @@ from fastcore.distributed.shards import Shards
 from cases import data_of
 
 rank, how, method, kind = int(os.environ["RANK"]), *sys.argv[1:4]
-take, calls = Shards.take, [0]
+calls = [0]
 
-def failing(*given):
-    calls[0] += 1
-    if rank == 1 and calls[0] == 2:
-        if how == "dies":
-            os._exit(3)
-        raise MemoryError("no room for the block")
-    return take(*given)
+def failing(fetch):
+    def fetches(*given):
+        calls[0] += 1
+        if rank == 1 and calls[0] == 2:
+            if how == "dies":
+                os._exit(3)
+            raise MemoryError("no room for the block")
+        return fetch(*given)
+    return fetches
 
-Shards.take = failing
+Shards.take, Shards.rows = failing(Shards.take), failing(Shards.rows)
 for attempt in range(2):
     try:
         chosen = fastcore.select(method, data_of(kind)[:100], 190, group="world")

@@ -10,6 +10,7 @@ from fastcore import LastLayerGradients
 from fastcore.budget import Partition
 from fastcore.greedy.active_lists import ActiveLists
 from fastcore.greedy.facility_location import facility_location
+from fastcore.greedy.reduced_coverage import ReducedCoverage
 from fastcore.similarity import view
 from tests.greedy.support import random_rows
 
@@ -25,6 +26,12 @@ def data_of(kind: str) -> torch.Tensor | LastLayerGradients:
     return LastLayerGradients(
         torch.from_numpy(x[:, :4] - x[:, :4].mean(1, keepdims=True)), torch.from_numpy(x)
     )
+
+
+@pytest.fixture(autouse=True)
+def without_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Distances of gradients by columns, too."""
+    monkeypatch.setattr(ReducedCoverage, "serves", lambda _: False)
 
 
 def run(data, metric: str, memory: int, **options):
