@@ -22,9 +22,11 @@ from fastcore.distributed.k_center import (
     ShardedProducts,
 )
 from fastcore.distributed.log_det import log_det
+from fastcore.distributed.matching_pursuit import matching_pursuit
 from fastcore.distributed.matrix import MatrixRows
 from fastcore.distributed.shards import Shards
 from fastcore.divergence import Divergence
+from fastcore.gradients import LastLayerGradients
 from fastcore.greedy.batches import Batch, batches
 from fastcore.greedy.picks import Picks
 from fastcore.greedy.sharded import ShardedView
@@ -85,3 +87,26 @@ class ShardedProbabilities(ShardedView):
     def distances(self, batch: Batch) -> ShardedDivergences:
         """Divergences to a growing coreset."""
         return ShardedDivergences(self.shards, Divergence(self.local))
+
+
+class ShardedGradients(ShardedView):
+    """The last-layer gradients of all ranks; `local` are those of this one, or one row of padding."""
+
+    metric = "dot"
+
+    def __init__(self, shards: Shards, local: LastLayerGradients) -> None:
+        self.shards, self.local = shards, local
+        self.n, self.width, self.device = shards.n, local.width, local.device
+
+    def matching_pursuit(self, partition: Partition, validation: Any, **settings: Any) -> Picks:
+        """The engine of matching pursuit, with its validation rows and settings."""
+        batch = next(batches(partition, self.device, 4 * self.width))
+        return matching_pursuit(self.shards, self.local, partition, batch, validation, **settings)
+
+
+VIEWS: dict[str, Any] = {
+    "similarity": ShardedRows,
+    "probabilities": ShardedProbabilities,
+    "gradients": ShardedGradients,
+}
+"""The view that stands for the first need of a method."""

@@ -63,6 +63,13 @@ def alike_gradients(n: int = 400) -> fastcore.LastLayerGradients:
     return fastcore.LastLayerGradients(delta, random.integers(0, 3, (n, 2)).astype(np.float32))
 
 
+def mirrored_gradients(n: int = 60) -> fastcore.LastLayerGradients:
+    """Gradients, and those with the classes the other way round: they correlate alike, but for rounding."""
+    one = gradients(n)
+    delta = np.concatenate([one.delta.numpy(), one.delta.numpy()[:, ::-1]])
+    return fastcore.LastLayerGradients(delta, np.concatenate([one.h.numpy()] * 2))
+
+
 def matrix(kind: str, n: int = 260) -> np.ndarray:
     """Similarities or distances (n, n): with many ties, lopsided, with negative ones, or a kernel."""
     random = np.random.default_rng(17)
@@ -99,6 +106,8 @@ def data_of(kind: str) -> Any:
         return gradients()
     if kind == "alike gradients":
         return alike_gradients()
+    if kind == "mirrored gradients":
+        return mirrored_gradients()
     if kind.endswith(" matrix"):
         return matrix(kind.removesuffix(" matrix"))
     return signals() if kind == "signals" else features(kind)
@@ -128,7 +137,8 @@ class Case:
             factored = isinstance(data, fastcore.LastLayerGradients)
             settings["preselected"] = data[5:9] if factored else features(self.data)[5:9] * 1.5
         if "validation" in settings:
-            settings["validation"] = gradients(90)[20:], [0, 1, 2, 3, 4, 0, 1] * 10
+            groups = [0, 1, 2, 3, 4, 0, 1] * 10 if self.balanced else [0] * 70
+            settings["validation"] = gradients(90)[20:], groups
         if self.balanced and self.data != "signals":
             codes = labels(len(data))
             settings["labels"] = CLASSES[codes] if self.shards == "empty" else codes
@@ -304,6 +314,18 @@ def _cases() -> dict[str, Case]:
     for method in ("craig", "graph_cut", "gradmatch", "cal", "entropy", "grand"):
         add(method, "signals", 25, {}, balanced=True)
     add("gradmatch", "signals", 25, {"preselected": [0, 1, 5, 118]}, balanced=True)
+    for shards in ("even", "uneven", "empty"):
+        add("gradmatch", "gradients", 40, {}, shards)
+        add("gradmatch", "mirrored gradients", 40, {"lam": 0.1}, shards)
+        add("gradmatch", "alike gradients", 60, {"lam": 0.1}, shards)
+        add("gradmatch", "gradients", 25, {"preselected": [3, 119, 60], "memory": 20_000}, shards)
+    # Most of the budget is ranked, since nothing correlates any more.
+    for shards in ("even", "empty"):
+        add("gradmatch", "alike gradients", 330, {"preselected": [0, 399, 200]}, shards)
+    add("gradmatch", "gradients", 100, {"stop_at": 1e-3}, "even")
+    add("gradmatch", "gradients", 30, {"validation": "other", "stop_at": 0.5}, "empty")
+    add("gradmatch", "gradients", 120, {"lam": 3.0}, "even")
+    add("gradmatch", "signals", 25, {"balance": False})
     add("k_center", "signals", 25, {"signal": "embeddings", "balance": False})
     return found
 

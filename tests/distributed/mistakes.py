@@ -75,7 +75,7 @@ MISTAKES = {
     "no rows": _same(data=ROWS[:0]),
     "unknown method": _same(method="kcenter"),
     "bad start": _same(start=1000),
-    "whole gradmatch": _same(method="gradmatch", data=GRADIENTS),
+    "no memory for gradmatch": _same(method="gradmatch", data=GRADIENTS, memory=100),
     "gradients for herding": _same(method="herding", data=GRADIENTS),
     "optimizer": _same(method="graph_cut", optimizer="naive"),
     "sampled": _same(method="graph_cut", optimizer="stochastic", labels=list(range(15)) * 2),

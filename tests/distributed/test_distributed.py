@@ -162,9 +162,9 @@ SAYS = {
     "no rows": ("ValueError", "data must not be empty, got no row on any rank"),
     "unknown method": ("ValueError", "unknown method 'kcenter': did you mean 'k_center'?"),
     "bad start": ("ValueError", "start must be a row below"),
-    "whole gradmatch": (
-        "ValueError",
-        "gradmatch over one ground set cannot be spread over ranks: pass labels=",
+    "no memory for gradmatch": (
+        "MemoryError",
+        "gradmatch keeps two tables of 3 x 3 float64 numbers, 144 bytes",
     ),
     "gradients for herding": (
         "TypeError",
