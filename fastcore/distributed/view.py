@@ -24,10 +24,12 @@ from fastcore.distributed.k_center import (
 from fastcore.distributed.log_det import log_det
 from fastcore.distributed.matching_pursuit import matching_pursuit
 from fastcore.distributed.matrix import MatrixRows
+from fastcore.distributed.objectives import objective_of
 from fastcore.distributed.shards import Shards
 from fastcore.divergence import Divergence
 from fastcore.gradients import LastLayerGradients
 from fastcore.greedy.batches import Batch, batches
+from fastcore.greedy.objectives import Objective
 from fastcore.greedy.picks import Picks
 from fastcore.greedy.sharded import ShardedView
 from fastcore.similarity import FeatureSimilarity, GradientSimilarity
@@ -58,6 +60,10 @@ class ShardedRows(ShardedView):
         if isinstance(self.local, GradientSimilarity):
             return ShardedGradientCut(self.shards, self.local, lam)
         return ShardedCut(self.shards, self.local, lam)
+
+    def objective(self, name: str, lam: float, ridge: float | None) -> Objective:
+        """A set function by name, for the optimizers that evaluate gains."""
+        return objective_of(self.shards, self.local, name, lam, ridge)
 
     def facility_location(self, partition: Partition, **settings: Any) -> Picks:
         """The engine of facility location, with its settings."""

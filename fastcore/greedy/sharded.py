@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from fastcore.greedy.cuts import Cut
     from fastcore.greedy.distances import FeatureDistances
     from fastcore.greedy.divergences import DivergenceDistances
+    from fastcore.greedy.objectives import Objective
     from fastcore.greedy.pairwise import PairwiseDistances
     from fastcore.greedy.picks import Picks
 
@@ -41,6 +42,10 @@ class ShardedView:
 
     def cut(self, batch: Batch, lam: float) -> Cut:
         """Graph-cut gains."""
+        raise NotImplementedError
+
+    def objective(self, name: str, lam: float, ridge: float | None) -> Objective:
+        """A set function by name, for the optimizers that evaluate gains."""
         raise NotImplementedError
 
     def facility_location(self, partition: Partition, **settings: Any) -> Picks:

@@ -226,6 +226,9 @@ def _cases() -> dict[str, Case]:
         for method in ("graph_cut", "facility_location", "log_det"):
             add(method, "ties", 50, {"metric": metric}, balanced=True)
         add("graph_cut", "small", 12, {"metric": metric, "optimizer": "naive"}, balanced=True)
+        for method in ("graph_cut", "facility_location", "log_det"):
+            sampled = {"metric": metric, "optimizer": "stochastic"}
+            add(method, "ties" if method == "graph_cut" else "small", 15, sampled, "empty")
     for metric in ("euclidean", "rbf"):
         for method in ("graph_cut", "facility_location"):
             add(method, "ties", 5, {"metric": metric}, "even", small_blocks=True)
@@ -281,6 +284,14 @@ def _cases() -> dict[str, Case]:
     add("facility_location", "gradients", 100, {"metric": "rbf", "stop_at": 0.9})
     add("k_center", "gradients", 40, {"start": "mean", "weights": "cluster"}, "empty")
     add("k_center", "alike gradients", 40, {"start": "mean", "metric": "cosine"})
+    for method in ("graph_cut", "facility_location", "log_det"):
+        lazier = {"metric": "cosine", "optimizer": "lazier_than_lazy", "epsilon": 0.3, "seed": 5}
+        add(method, "gradients", 15, lazier | {"preselected": "outside"}, "empty")
+        add(method, "gradients", 15, lazier | {"preselected": [3, 119, 60]}, "even")
+        kind = "kernel matrix" if method == "log_det" else "lopsided matrix"
+        for optimizer in ("naive", "approximate_lazy"):
+            add(method, kind, 10, {"metric": "precomputed", "optimizer": optimizer}, "empty")
+    add("graph_cut", "negative matrix", 10, {"metric": "precomputed", "optimizer": "approximate_lazy"})
     add("craig", "signals", 25, {"balance": False})
     given: dict[str, Any] = {"metric": "precomputed"}
     for method in ("k_center", "graph_cut", "facility_location"):

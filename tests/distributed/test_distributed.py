@@ -170,13 +170,13 @@ SAYS = {
         "TypeError",
         "herding follows the mean of features, got LastLayerGradients: pass embeddings",
     ),
-    "optimizer": (
+    "method of one process": (
         "ValueError",
-        "graph_cut with metric='cosine' and optimizer='naive' over one ground set cannot",
+        "apart with metric='cosine' over one ground set cannot be spread over ranks: pass labels=",
     ),
     "sampled": (
         "ValueError",
-        "optimizer='stochastic' draws rows set after set: it cannot be spread over ranks",
+        "optimizer='stochastic' draws rows class after class: over ranks it takes one ground set",
     ),
     "not all columns": (
         "ValueError",
@@ -185,10 +185,6 @@ SAYS = {
     "sparse matrix": ("TypeError", "a sparse matrix cannot be spread over ranks: pass a dense one"),
     "mean of a matrix": ("ValueError", "start='mean' needs features, got metric='precomputed'"),
     "negative distance": ("ValueError", "data must hold distances of at least 0, got -1.0"),
-    "naive from a matrix": (
-        "ValueError",
-        "graph_cut with metric='precomputed' and optimizer='naive' over one ground set cannot be spread over",
-    ),
     "beside a matrix": (
         "ValueError",
         "preselected must be row numbers when metric='precomputed', got a 2-D array",
