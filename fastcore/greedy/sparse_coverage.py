@@ -9,7 +9,7 @@ from fastcore.budget import Partition
 from fastcore.greedy.batches import row_mask
 from fastcore.greedy.coverage import FLOOR, reached
 from fastcore.greedy.picks import Counter, Picks
-from fastcore.greedy.sparse_sets import SparseSets
+from fastcore.greedy.sparse_sets import SparseSets, owners
 from fastcore.ops.facility_location_sparse import facility_location_sparse
 from fastcore.similarity import SparseSimilarity
 
@@ -31,7 +31,7 @@ class SparseCoverage(SparseSets):
 
     def add(self, fixed: Tensor) -> None:
         """Takes the rows where the mask (n,) is true as picked."""
-        entries = fixed[self.owners(self.offsets, len(self.indices))]
+        entries = fixed[owners(self.offsets, len(self.indices))]
         self._cover(self.coverage, self.indices[entries], self.values[entries])
         self.bounds.masked_fill_(fixed, -torch.inf)
 

@@ -9,7 +9,7 @@ from fastcore.budget import Partition
 from fastcore.greedy.batches import earlier
 from fastcore.greedy.cuts import FLOOR, OUTSIDE
 from fastcore.greedy.picks import Counter, Picks
-from fastcore.greedy.sparse_sets import SparseSets
+from fastcore.greedy.sparse_sets import SparseSets, owners
 from fastcore.ops.graph_cut_sparse import graph_cut_sparse
 from fastcore.similarity import Outside, SparseSimilarity
 
@@ -26,15 +26,15 @@ class SparseCut(SparseSets):
     def __init__(self, view: SparseSimilarity, partition: Partition, lam: float) -> None:
         super().__init__(view, partition)
         self.penalty = 2 * lam
-        column, values = self.owners(self.offsets, len(self.indices)), self.values.double()
+        column, values = owners(self.offsets, len(self.indices)), self.values.double()
         self.gains = torch.zeros_like(self.own).index_add_(0, column, values) - lam * self.own
         self.first, self.others, self.weights = self._both_ways(column, values)
 
     def _both_ways(self, column: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`first`, `others` and `weights` of entries in these columns: the function counts s_ij and s_ji alike.
 
-        Entries and their mirror images are merged, each of which come in order. Sorting them together takes
-        most of the time of a selection on a CPU.
+        Entries and their mirror images are in order, and merged: sorting all of them would take most of the time
+        of a selection on a CPU.
         """
         count, row, order = len(column), self.indices, self.indices.argsort(stable=True)
         mirrored_row, mirrored_column = column[order], row[order]
@@ -55,7 +55,7 @@ class SparseCut(SparseSets):
 
     def add(self, fixed: Tensor) -> None:
         """Takes the rows where the mask (n,) is true as picked."""
-        weights = self.weights * fixed[self.owners(self.first, len(self.others))]
+        weights = self.weights * fixed[owners(self.first, len(self.others))]
         self.gains.index_add_(0, self.others, weights, alpha=-self.penalty)
         self.gains.masked_fill_(fixed, -torch.inf)
 

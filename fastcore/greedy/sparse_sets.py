@@ -44,10 +44,6 @@ class SparseSets:
             self.offsets = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
         self.own = view.diagonal()[self.rows]
 
-    def owners(self, offsets: Tensor, entries: int) -> Tensor:
-        """(entries,) the place that each entry belongs to, where place j has offsets[j] to offsets[j + 1]."""
-        return torch.repeat_interleave(offsets.diff(), output_size=entries)
-
     def sums(self, values: Tensor) -> Tensor:
         """(G,) sums of values (n,) over the rows of each set."""
         return values.new_zeros(self.sets).index_add_(0, self.member, values)
@@ -65,3 +61,8 @@ class SparseSets:
         if progress is not None:
             progress.update(int((made >= 0).sum()))
         return out.picks()
+
+
+def owners(offsets: Tensor, entries: int) -> Tensor:
+    """(entries,) the place that each entry belongs to, where place j has offsets[j] to offsets[j + 1]."""
+    return torch.repeat_interleave(offsets.diff(), output_size=entries)
