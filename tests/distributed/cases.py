@@ -236,6 +236,7 @@ def _cases() -> dict[str, Case]:
         for method in ("graph_cut", "facility_location", "log_det"):
             add(method, "ties", 50, {"metric": metric}, balanced=True)
         add("graph_cut", "small", 12, {"metric": metric, "optimizer": "naive"}, balanced=True)
+    for metric in ("euclidean", "dot"):
         for method in ("graph_cut", "facility_location", "log_det"):
             sampled = {"metric": metric, "optimizer": "stochastic"}
             add(method, "ties" if method == "graph_cut" else "small", 15, sampled, "empty")
