@@ -19,7 +19,7 @@ from fastcore.distributed.matrix import MatrixRows
 from fastcore.distributed.owners import owners_in_matrix, owners_of
 from fastcore.distributed.parameters import parameter_of, ridge_of
 from fastcore.distributed.shards import Shards
-from fastcore.distributed.view import ShardedProbabilities, ShardedRows
+from fastcore.distributed.view import VIEWS
 from fastcore.gradients import LastLayerGradients
 from fastcore.greedy.picks import Picks
 from fastcore.greedy.ranking import ranked
@@ -104,9 +104,8 @@ class ShardedSource(Source):
         if partition.sets == 1:
             if "similarity" in method.needs:
                 given[0].parameter = parameter_of(self.shards, given[0], gamma)
-            kind = ShardedProbabilities if method.needs == ("probabilities",) else ShardedRows
-            view = kind(self.shards, given[0])
-            whole: Picks = method.function(view, partition, context=context, **options)
+            view = VIEWS[method.needs[0]](self.shards, given[0])
+            whole: Picks = method.function(view, *given[1:], partition, context=context, **options)
             return whole
         return self._by_class(given, partition, context, gamma, options)
 

@@ -54,3 +54,7 @@ class ShardedView:
     def herding(self, partition: Partition, **settings: Any) -> Picks:
         """The engine of herding, with its settings."""
         raise NotImplementedError
+
+    def gradient_ascent(self, partition: Partition, validation: Any, **settings: Any) -> Picks:
+        """The engine of gradient ascent, with its validation rows and settings."""
+        raise NotImplementedError

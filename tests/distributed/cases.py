@@ -63,6 +63,14 @@ def alike_gradients(n: int = 400) -> fastcore.LastLayerGradients:
     return fastcore.LastLayerGradients(delta, random.integers(0, 3, (n, 2)).astype(np.float32))
 
 
+def validation(data: fastcore.LastLayerGradients) -> fastcore.LastLayerGradients:
+    """Gradients of 70 other rows by the same last layer."""
+    random = np.random.default_rng(19)
+    delta = random.dirichlet(np.ones(data.classes), 70) - np.eye(data.classes)[np.arange(70) % data.classes]
+    h = random.standard_normal((70, data.width))
+    return fastcore.LastLayerGradients(delta.astype(np.float32), h.astype(np.float32))
+
+
 def matrix(kind: str, n: int = 260) -> np.ndarray:
     """Similarities or distances (n, n): with many ties, lopsided, with negative ones, or a kernel."""
     random = np.random.default_rng(17)
@@ -128,7 +136,8 @@ class Case:
             factored = isinstance(data, fastcore.LastLayerGradients)
             settings["preselected"] = data[5:9] if factored else features(self.data)[5:9] * 1.5
         if "validation" in settings:
-            settings["validation"] = gradients(90)[20:], [0, 1, 2, 3, 4, 0, 1] * 10
+            groups = [0, 1, 2, 3, 4, 0, 1] * 10 if self.balanced else [0] * 70
+            settings["validation"] = validation(data), groups
         if self.balanced and self.data != "signals":
             codes = labels(len(data))
             settings["labels"] = CLASSES[codes] if self.shards == "empty" else codes
@@ -252,6 +261,17 @@ def _cases() -> dict[str, Case]:
     add("gradmatch", "gradients", 30, {}, "empty", balanced=True)
     add("gradmatch", "gradients", 30, {"validation": "other"}, balanced=True)
     add("glister", "gradients", 30, {"validation": "other", "refresh": 2}, balanced=True)
+    for shards in ("even", "uneven", "empty"):
+        add("glister", "gradients", 40, {"validation": "other"}, shards)
+        add("glister", "alike gradients", 60, {"validation": "other", "refresh": 25}, shards)
+    add(
+        "glister",
+        "gradients",
+        30,
+        {"validation": "other", "refresh": 7, "eta": 0.5, "preselected": [3, 119, 60]},
+    )
+    add("glister", "alike gradients", 60, {"validation": "other", "preselected": [0, 399]}, "even")
+    add("glister", "gradients", 120, {"validation": "other", "refresh": 200}, "empty")
     for data in ("gradients", "alike gradients"):
         for shards in ("even", "uneven", "empty"):
             small = shards == "even" and data == "alike gradients"
