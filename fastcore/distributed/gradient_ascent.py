@@ -41,9 +41,9 @@ def gradient_ascent(
 ) -> Picks:
     """Picks the row whose gradient has the largest product with that of the mean validation loss, repeatedly.
 
-    All ranks have the validation rows and move their logits alike, m (C + D) multiplications a pick; gains are those
-    of the rows of a rank. A refresh gathers the best of every rank and the C + D numbers of its picks; what
-    preselected rows do to the logits is one sum of m C numbers.
+    All ranks have the validation rows and move their logits alike, m (C + D) multiplications a pick; the gains
+    that a rank computes are those of its rows. A refresh gathers the best of every rank and the C + D numbers of
+    its picks; what preselected rows do to the logits is one sum of m C numbers.
     """
     source, held = checked(validation, partition.sets, gradients.device)
     batch = next(batches(partition, gradients.device, 8))

@@ -97,6 +97,19 @@ class Shards:
                 rows = values[0, part] if rank == self.ranks.rank else rows
                 yield rank, part, self.ranks.from_rank(rank, rows)
 
+    def fetch(self, values: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """values (m, d) of the rows that this rank asks for, each once (N, d), and where `rows` are among them.
+
+        Row numbers may be repeated; -1 is nowhere, at -1. Ranks ask for different ones, or for none.
+        """
+        there, places = rows >= 0, rows.clone()
+        wanted, places[there] = rows[there].unique(return_inverse=True)
+        ends = torch.tensor(self.counts, device=rows.device).cumsum(0)
+        asked = torch.bincount(torch.bucketize(wanted, ends, right=True), minlength=len(ends)).tolist()
+        given = [every[self.ranks.rank] for every in self.ranks.exchange(asked)]
+        own = self.ranks.move(wanted, asked, given) - self.start
+        return self.ranks.move(values[own], given, asked), places
+
     def best(self, values: Tensor, floor: float | Tensor = 0.0) -> tuple[Tensor, Tensor]:
         """The largest of values (1, m) over all rows and the lowest row (0-dim) that is tied with it."""
         best = self.ranks.largest(values.amax())

@@ -24,6 +24,7 @@ from fastcore.distributed.k_center import (
 )
 from fastcore.distributed.log_det import log_det
 from fastcore.distributed.matrix import MatrixRows
+from fastcore.distributed.neighbours import divergence_from_neighbours
 from fastcore.distributed.shards import Shards
 from fastcore.divergence import Divergence
 from fastcore.gradients import LastLayerGradients
@@ -103,8 +104,23 @@ class ShardedGradients(ShardedView):
         return gradient_ascent(self.shards, self.local, partition, validation, **settings)
 
 
+class ShardedFeatures(ShardedView):
+    """The features of all ranks; `local` are those of this one, or one row of padding."""
+
+    metric = "euclidean"
+
+    def __init__(self, shards: Shards, local: Tensor) -> None:
+        self.shards, self.local = shards, local
+        self.n, self.width, self.device = shards.n, local.shape[1], local.device
+
+    def divergence_from_neighbours(self, probabilities: Tensor, count: int) -> Tensor:
+        """(n,) `mean_divergence` from the nearest neighbours of every row, of the probabilities of this rank."""
+        return divergence_from_neighbours(self.shards, self.local, probabilities, count)
+
+
 VIEWS: dict[str, Any] = {
     "similarity": ShardedRows,
+    "features": ShardedFeatures,
     "probabilities": ShardedProbabilities,
     "gradients": ShardedGradients,
 }

@@ -120,7 +120,7 @@ class OpenRows:
         return self.h, self.delta * rows.unsqueeze(2)
 
     def gains(self, slope: Tensor) -> Tensor:
-        """(G, n) products of the gradients with that of the loss, whose slope is (G, m, C); -inf for taken rows."""
+        """(G, n) products of the gradients with that of the loss, of slope (G, m, C); -inf for taken rows."""
         return self._couplings.against(slope, self.delta).masked_fill_(self.taken, -torch.inf)
 
     def best(self, slope: Tensor, length: Tensor, left: Tensor, most: int) -> tuple[Tensor, Tensor]:

@@ -87,13 +87,15 @@ def matrix(kind: str, n: int = 260) -> np.ndarray:
     raise ValueError(kind)
 
 
-def signals(n: int = 120) -> fastcore.Signals:
-    """Embeddings, logits and labels."""
+def signals(n: int = 120, alike: bool = False) -> fastcore.Signals:
+    """Embeddings, logits and labels; those of rows that are alike are small whole numbers, many of them equal."""
     random = np.random.default_rng(11)
+    if alike:
+        embeddings, logits = random.integers(-1, 2, (n, 3)), 3 * random.integers(-1, 2, (n, 5))
+    else:
+        embeddings, logits = random.standard_normal((n, 6)), random.standard_normal((n, 5))
     return fastcore.Signals(
-        embeddings=random.standard_normal((n, 6)).astype(np.float32),
-        logits=random.standard_normal((n, 5)).astype(np.float32),
-        labels=labels(n),
+        embeddings=embeddings.astype(np.float32), logits=logits.astype(np.float32), labels=labels(n)
     )
 
 
@@ -109,7 +111,8 @@ def data_of(kind: str) -> Any:
         return alike_gradients()
     if kind.endswith(" matrix"):
         return matrix(kind.removesuffix(" matrix"))
-    return signals() if kind == "signals" else features(kind)
+    given = {"signals": (120, False), "alike signals": (300, True), "few signals": (5, False)}
+    return signals(*given[kind]) if kind in given else features(kind)
 
 
 @dataclass
@@ -138,7 +141,7 @@ class Case:
         if "validation" in settings:
             groups = [0, 1, 2, 3, 4, 0, 1] * 10 if self.balanced else [0] * 70
             settings["validation"] = validation(data), groups
-        if self.balanced and self.data != "signals":
+        if self.balanced and not isinstance(data, fastcore.Signals):
             codes = labels(len(data))
             settings["labels"] = CLASSES[codes] if self.shards == "empty" else codes
         return data, settings
@@ -155,9 +158,6 @@ def bounds(shards: str, n: int, size: int) -> list[int]:
 
 def part(data: Any, start: int, stop: int) -> Any:
     """Rows of any kind of data."""
-    if isinstance(data, fastcore.Signals):
-        held = {name: value[start:stop] for name, value in vars(data).items() if value is not None}
-        return fastcore.Signals(**held)
     return data[start:stop]
 
 
@@ -322,7 +322,12 @@ def _cases() -> dict[str, Case]:
     add("facility_location", "lopsided matrix", 260, given | {"stop_at": 0.97}, "empty")
     add("uniform", "whole matrix", 20, given, "empty")
     for method in ("craig", "graph_cut", "gradmatch", "cal", "entropy", "grand"):
-        add(method, "signals", 25, {}, balanced=True)
+        add(method, "signals", 25, {}, "empty" if method in ("cal", "graph_cut") else "uneven", balanced=True)
+    for shards in ("even", "uneven", "empty"):
+        add("cal", "signals", 40, {"balance": False}, shards)
+        add("cal", "alike signals", 150, {"balance": False, "neighbours": 25}, shards)
+    add("cal", "alike signals", 40, {"balance": False, "keep": "middle", "preselected": [3, 299, 60]}, "even")
+    add("cal", "few signals", 3, {"balance": False, "keep": "easy", "ties": "row"}, "empty")
     add("gradmatch", "signals", 25, {"preselected": [0, 1, 5, 118]}, balanced=True)
     add("k_center", "signals", 25, {"signal": "embeddings", "balance": False})
     return found
