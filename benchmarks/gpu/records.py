@@ -15,6 +15,9 @@ Number = float | str
 """A number, or an empty text where there is none."""
 
 OURS = "fastcore"
+OVER = f"{OURS} over "
+"""How the name of a row begins that says how many times faster than a peer we are."""
+
 LEFT_OUT = "left out by"
 """How the note of a row begins that an option of the command line left out: the table only counts these."""
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.gpu.records import LEFT_OUT, OURS, Number, Record
-
-OVER = f"{OURS} over "
-"""How the name of a row begins that says how many times faster than a peer we are."""
+from benchmarks.gpu.records import LEFT_OUT, OURS, OVER, Number, Record
 
 HEAD = ("case", "who", "n", "k", "value", "target", "", "ceiling", "memory", "picks", "status, note")
 SHORT = ("case", "n", "k", "time", "target", "", "ceiling", "memory", "picks", "times faster than")

@@ -20,7 +20,7 @@ from typing import Any, TextIO
 from benchmarks.gpu.case import Case, Size
 from benchmarks.gpu.clock import CEILINGS
 from benchmarks.gpu.facts import ROOT, UNKNOWN
-from benchmarks.gpu.records import OURS, Record, RecordFile
+from benchmarks.gpu.records import OURS, OVER, Record, RecordFile
 
 START_SECONDS = 60.0  # until a worker answers that it is there
 LEAST_SECONDS = 3.0  # a step that would have less is not begun
@@ -129,21 +129,10 @@ def _row(case: Case, size: Size, what: str, quick: bool) -> Record:
 
 def _speed_up(peer: Record, case: Case, quick: bool) -> Record:
     """The row with how many times faster than this peer we are, without the number."""
-    change: dict[str, Any] = {"quantity": "speed-up", "unit": "x", "target": "" if quick else case.speed_up}
-    empty = (
-        "value",
-        "low",
-        "high",
-        "repeats",
-        "ratio",
-        "share",
-        "bytes",
-        "operations",
-        "ceiling",
-        "refcheck",
-    )
-    change |= dict.fromkeys((*empty, "peak_bytes", "backend"), "")
-    return dataclasses.replace(peer, who=f"{OURS} over {peer.who}", **change)
+    row = Record(peer.case, OVER + peer.who, peer.n, peer.width, peer.classes, peer.k, "speed-up", "x")
+    row.status, row.note = peer.status, peer.note
+    row.target = "" if quick else case.speed_up
+    return row
 
 
 class Schedule:
@@ -215,7 +204,7 @@ class _Run:
         """Says why rows of this case stay empty: all that are left, or those of a peer at a size."""
 
         def left(record: Record) -> bool:
-            mine = record.case == self.name and (not who or record.who in (who, f"{OURS} over {who}"))
+            mine = record.case == self.name and (not who or record.who in (who, OVER + who))
             return mine and (size is None or (record.n, record.k) == (size.n, size.k))
 
         self.all.out.leave(reason, left)

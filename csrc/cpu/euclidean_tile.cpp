@@ -4,12 +4,9 @@
 #include <mutex>
 #include <vector>
 
-#if defined(__AVX2__)
-#include <immintrin.h>
-#endif
-
-#include "cpu/rows.h"
-#include "kernels.h"
+#include "cpu/lanes.h"
+#include "cpu/pairs.h"
+#include "cpu/parallel.h"
 
 namespace fastcore::cpu {
 namespace FASTCORE_ISA {
@@ -22,17 +19,6 @@ constexpr float kLargest = std::numeric_limits<float>::max();
 struct Pair {
   int64_t candidate, row;  // both count over all sets
 };
-
-inline void roots(const float* squared, float parameter, float* out) {
-  int64_t t = 0;
-#if defined(__AVX2__)  // std::sqrt keeps the loop from being vectorised, because of errno
-  for (; t < kColumns; t += 8) {
-    const __m256 positive = _mm256_max_ps(_mm256_loadu_ps(squared + t), _mm256_setzero_ps());
-    _mm256_storeu_ps(out + t, _mm256_sub_ps(_mm256_set1_ps(parameter), _mm256_sqrt_ps(positive)));
-  }
-#endif
-  for (; t < kColumns; ++t) out[t] = parameter - std::sqrt(std::max(squared[t], 0.0f));
-}
 
 class Tile {
  public:
@@ -129,7 +115,8 @@ class Tile {
       flags[t] = lost | (unsure & close);
       any |= flags[t];
     }
-    roots(squared, static_cast<float>(a_.parameter), out);
+    const Floats parameter = static_cast<float>(a_.parameter) + Floats{};
+    for (int t = 0; t < kColumns; t += kFloats) store(out + t, parameter - root(load(squared + t)));
     for (int64_t t = skipped; any != 0 && t < width; ++t)
       if (flags[t] != 0) near.push_back({candidate, set * a_.rows + a_.first + first + t});
   }
@@ -137,10 +124,9 @@ class Tile {
   void measure(const Pair& pair) const {
     const int64_t set = pair.candidate / a_.block, p = set * a_.rows + position(pair.candidate), r = pair.row;
     const double product =
-        dot(a_.features + r * a_.width, a_.features + p * a_.width, a_.width) *
-        (1.0 + dot(a_.second + r * a_.second_width, a_.second + p * a_.second_width, a_.second_width));
-    const double sum = a_.norms[r] + a_.norms[p], squared = sum - 2.0 * product;
-    const double distance = squared < kSame * sum ? 0.0 : std::sqrt(squared);
+        gradient_product(a_.features + r * a_.width, a_.features + p * a_.width, a_.width,
+                         a_.second + r * a_.second_width, a_.second + p * a_.second_width, a_.second_width);
+    const double distance = std::sqrt(squared_distance(product, a_.norms[r] + a_.norms[p]));
     const float value = static_cast<float>(a_.parameter - distance);
     row_of(pair.candidate)[r - set * a_.rows] = value;
     if (a_.mirror) mirrored(set, r - set * a_.rows)[position(pair.candidate)] = value;

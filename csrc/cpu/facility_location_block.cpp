@@ -5,10 +5,10 @@
 #include <vector>
 
 #include "cpu/active_rows.h"
-#include "cpu/choice.h"
+#include "cpu/candidates.h"
 #include "cpu/coverage.h"
+#include "cpu/pairs.h"
 #include "cpu/parallel.h"
-#include "cpu/rows.h"
 
 namespace fastcore::cpu {
 namespace FASTCORE_ISA {
@@ -33,8 +33,7 @@ class Greedy {
     for (int64_t i = 0; i < a_.rows; ++i)
       if (coverage_[i] < -kClosed) largest_ = std::max(largest_, std::fabs(coverage_[i]));
     for (int64_t j = 0; j < a_.block; ++j)
-      if (bounds_[j] > kClosed) heap_.push_back(j);
-    std::make_heap(heap_.begin(), heap_.end(), order_);
+      if (bounds_[j] > kClosed) heap_.push(j);
   }
 
   void run() {
@@ -43,7 +42,7 @@ class Greedy {
       measure_exactly(contenders);
       const int64_t pick = winner(contenders);
       for (int64_t j : contenders)
-        if (j != pick) push(j);
+        if (j != pick) heap_.push(j);
       if (pick < 0) break;
       a_.picks[set_ * a_.most + time_] = pick;
       a_.gains[set_ * a_.most + time_] = bounds_[pick];
@@ -59,28 +58,16 @@ class Greedy {
 
   double tolerance(double best) const { return tolerance_of(best, a_.floor[set_]); }
 
-  void push(int64_t j) {
-    heap_.push_back(j);
-    std::push_heap(heap_.begin(), heap_.end(), order_);
-  }
-
-  int64_t pop() {
-    std::pop_heap(heap_.begin(), heap_.end(), order_);
-    const int64_t j = heap_.back();
-    heap_.pop_back();
-    return j;
-  }
-
   // Takes from the heap every candidate that may be the best, all freshly evaluated.
   std::vector<int64_t> take_contenders() {
     size_t several = a_.sets == 1 ? 2 * static_cast<size_t>(thread_count()) : 1;
     std::vector<int64_t> taken, stale;
     double best_lower = kClosed;
     const auto reachable = [&](int64_t j) { return bounds_[j] >= best_lower - tolerance(best_lower); };
-    while (!heap_.empty() && (taken.empty() || reachable(heap_.front()))) {
+    while (!heap_.empty() && (taken.empty() || reachable(heap_.best()))) {
       stale.clear();
-      while (!heap_.empty() && stale.size() < several && (taken.empty() || reachable(heap_.front()))) {
-        const int64_t j = pop();
+      while (!heap_.empty() && stale.size() < several && (taken.empty() || reachable(heap_.best()))) {
+        const int64_t j = heap_.pop();
         if (bounds_[j] <= 0.0) lower_[j] = bounds_[j], fresh_[j] = time_;  // it is 0 for good
         if (fresh_[j] < time_) {
           stale.push_back(j);
@@ -90,11 +77,11 @@ class Greedy {
         }
       }
       evaluate(stale);
-      for (int64_t j : stale) push(j);
+      for (int64_t j : stale) heap_.push(j);
       if (a_.sets == 1) several = std::min<size_t>(2 * several, 64);
     }
     const auto beaten = std::partition(taken.begin(), taken.end(), reachable);
-    for (auto j = beaten; j != taken.end(); ++j) push(*j);
+    for (auto j = beaten; j != taken.end(); ++j) heap_.push(*j);
     taken.erase(beaten, taken.end());
     return taken;
   }
@@ -185,23 +172,17 @@ class Greedy {
       product *= 1.0 + dot(a_.second + r * a_.second_width, a_.second + p * a_.second_width, a_.second_width);
     if (a_.metric == Metric::kDot) return product;
     if (a_.metric == Metric::kCosine) return 0.5 + 0.5 * product * a_.scale[r] * a_.scale[p];
-    const double sum = a_.norms[r] + a_.norms[p];
-    double squared = sum - 2.0 * product;
-    if (squared < kSame * sum) squared = 0.0;
+    const double squared = squared_distance(product, a_.norms[r] + a_.norms[p]);
     return a_.metric == Metric::kEuclidean ? a_.parameter - std::sqrt(squared)
                                            : std::exp(-a_.parameter * squared);
   }
 
   // The best contender, ties to the lowest row; -1 where a row outside the block could be better.
   int64_t winner(const std::vector<int64_t>& contenders) const {
-    double best = kClosed;
-    for (int64_t j : contenders) best = std::max(best, bounds_[j]);
-    const double slack = tolerance(best);
-    int64_t pick = -1;
-    for (int64_t j : contenders)
-      if (bounds_[j] >= best - slack && (pick < 0 || row_ids_[j] < row_ids_[pick])) pick = j;
-    if (pick < 0) return -1;
-    return wins({pick, best, slack}, row_ids_[pick], a_.outside[set_], a_.outside_row[set_]) ? pick : -1;
+    const Choice found = choose_among(contenders, bounds_, row_ids_, a_.floor[set_]);
+    if (found.position < 0) return -1;
+    const int64_t row = row_ids_[found.position];
+    return wins(found, row, a_.outside[set_], a_.outside_row[set_]) ? found.position : -1;
   }
 
   void fold(int64_t pick) {
@@ -224,11 +205,6 @@ class Greedy {
     largest_ = std::max(largest_, std::fabs(similarity));
   }
 
-  struct Order {
-    const double* bounds;
-    bool operator()(int64_t x, int64_t y) const { return bounds[x] < bounds[y]; }
-  };
-
   const FacilityLocationBlock& a_;
   const int64_t set_;
   const float* similarity_;
@@ -242,9 +218,8 @@ class Greedy {
   std::vector<std::vector<ActiveRow>> active_;  // of candidates that were listed
   std::vector<uint8_t> listed_;
   std::vector<std::vector<Entry>> columns_;  // exact similarities of the contenders
-  std::vector<int64_t> heap_;                // open candidates, largest bound first
   int64_t time_ = 0;
-  Order order_{bounds_};
+  Candidates heap_{bounds_};
 };
 
 }  // namespace

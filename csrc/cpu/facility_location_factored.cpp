@@ -6,27 +6,20 @@
 #include <utility>
 #include <vector>
 
-#if defined(__AVX2__)
-#include <immintrin.h>
-#endif
-
-#include "cpu/choice.h"
-#include "cpu/parallel.h"
-#include "cpu/reduced_rows.h"
-#include "cpu/row_boxes.h"
+#include "cpu/candidates.h"
+#include "cpu/gain_sweep.h"
 
 namespace fastcore::cpu {
 namespace FASTCORE_ISA {
 namespace {
 
-constexpr int64_t kAhead = 4;                       // pairs to be measured whose rows are asked for
-constexpr int64_t kFew = 12;                        // coordinates that do for a sweep
-constexpr size_t kSome = 32;                        // candidates that get a list together
-constexpr double kRounding = 1e-12;                 // of sums in double
-constexpr double kFloatRounding = 4.0 / (1 << 24);  // of at most three additions in float
+constexpr int64_t kAhead = 4;  // pairs to be measured whose rows are asked for
+constexpr size_t kSome = 32;   // candidates that get a list together
+constexpr double kRounding = GainSweep::kRounding;
 
 using Packed = PackedRows<double>;
 constexpr int kBlock = Packed::kBlock, kRows = Packed::kRows, kColumns = Packed::kColumns;
+static_assert(kColumns == kCompared && kBlock == GainSweep::kBlock, "a box is compared at once");
 
 struct Nearby {
   int32_t row;
@@ -34,61 +27,6 @@ struct Nearby {
 };
 
 using Entry = std::pair<int64_t, double>;  // row, exact similarity
-
-// std::max takes references, and would keep a loop from vector operations.
-inline double positive(double x) { return x > 0.0 ? x : 0.0; }
-
-typedef float Floats __attribute__((vector_size(32), aligned(alignof(float))));
-typedef int32_t Bits __attribute__((vector_size(32), aligned(alignof(float))));
-constexpr int kFloats = 8;
-
-// 0 in place of what is negative.
-inline Floats positive(Floats x) {
-  return reinterpret_cast<Floats>((x > Floats{}) & reinterpret_cast<Bits>(x));
-}
-
-inline Floats smaller(Floats x, Floats y) {
-  const Bits first = x < y;
-  return reinterpret_cast<Floats>((first & reinterpret_cast<Bits>(x)) | (~first & reinterpret_cast<Bits>(y)));
-}
-
-inline Floats root(Floats squared) {
-  Floats x = positive(squared);
-#if defined(__AVX2__)
-  x = _mm256_sqrt_ps(x);
-#else
-  for (int l = 0; l < kFloats; ++l) x[l] = std::sqrt(x[l]);
-#endif
-  return x;
-}
-
-inline Floats load(const float* x) { return *reinterpret_cast<const Floats*>(x); }
-
-inline void store(float* out, Floats x) { *reinterpret_cast<Floats*>(out) = x; }
-
-inline void roots(const double* squared, double* out) {
-  int t = 0;
-#if defined(__AVX2__)
-  const __m256d zero = _mm256_setzero_pd();
-  for (; t < kColumns; t += 4)
-    _mm256_storeu_pd(out + t, _mm256_sqrt_pd(_mm256_max_pd(_mm256_loadu_pd(squared + t), zero)));
-#endif
-  for (; t < kColumns; ++t) out[t] = std::sqrt(positive(squared[t]));
-}
-
-// A bit for each of kColumns numbers that are below their limit.
-inline uint32_t below(const double* values, const double* limits) {
-  uint32_t found = 0;
-  int t = 0;
-#if defined(__AVX2__)
-  for (; t < kColumns; t += 4) {
-    const __m256d less = _mm256_cmp_pd(_mm256_loadu_pd(values + t), _mm256_loadu_pd(limits + t), _CMP_LT_OQ);
-    found |= static_cast<uint32_t>(_mm256_movemask_pd(less)) << t;
-  }
-#endif
-  for (; t < kColumns; ++t) found |= static_cast<uint32_t>(values[t] < limits[t]) << t;
-  return found;
-}
 
 // A sum of max(0, reach - distance) over a list, from which rows go that add nothing: reach only shrinks.
 template <class List, class Excess>
@@ -139,14 +77,15 @@ class Greedy {
     sweep();
     for (int64_t j = 0; j < a_.count; ++j)
       if (bounds_[j] > kClosed) unlisted_.push_back(j);
-    std::sort(unlisted_.begin(), unlisted_.end(), [&](int64_t x, int64_t y) { return by_bound_(y, x); });
+    std::sort(unlisted_.begin(), unlisted_.end(),
+              [&](int64_t x, int64_t y) { return bounds_[y] < bounds_[x]; });
     for (time_ = 0; time_ < a_.budgets[set_]; ++time_) {
       const std::vector<int64_t> contenders = take_contenders();
       if (stopped()) return false;
       if (contenders.empty()) break;
-      const int64_t pick = winner(contenders);
+      const int64_t pick = choose_among(contenders, bounds_, row_ids_, a_.floor[set_]).position;
       for (int64_t j : contenders)
-        if (j != pick) push(j);
+        if (j != pick) heap_.push(j);
       a_.picks[set_ * a_.most + time_] = pick;
       a_.gains[set_ * a_.most + time_] = bounds_[pick];
       fold(pick);
@@ -175,68 +114,10 @@ class Greedy {
     return order;
   }
 
-  // A gain is the sum of all reaches less that of the smaller of reach and distance: what is summed in float
-  // is small where gains are large. Each pair of rows is looked at once, for both of them.
   void sweep() {
-    const PackedRows<float> packed(rows_, order_, kFew);
-    std::vector<float> reach(reach_.size());
-    std::vector<double> reached(packed.blocks());
-    double total = 0.0;
-    for (size_t p = 0; p < reach.size(); ++p) {
-      reach[p] = static_cast<float>(positive(reach_[p]) * (1 - 1.0 / (1 << 23)));
-      reached[p / kBlock] += static_cast<double>(reach[p]);
-      total += positive(reach_[p]);
-    }
-    const int64_t threads = a_.sets == 1 ? thread_count() : 1;
-    std::vector<std::vector<double>> sums(threads, std::vector<double>(reach.size()));
-    parallel_for(0, threads, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t thread = begin; thread < end; ++thread)
-        for (int64_t block = thread; block < packed.blocks(); block += threads)
-          add_distances(packed, reach, reached, block, sums[thread].data());
-    });
-    for (int64_t j = 0; j < a_.count; ++j) {
-      double distances = 0.0;
-      for (const auto& sum : sums) distances += sum[place_[j]];
-      bounds_[j] = std::min(bounds_[j], total - distances * (1 - kFloatRounding) + kRounding * total);
-    }
-  }
-
-  // The pairs of a block with itself and those before it. Blocks that are out of reach are not looked at.
-  void add_distances(const PackedRows<float>& packed, const std::vector<float>& reach,
-                     const std::vector<double>& reached, int64_t block, double* sums) const {
-    const int64_t first = block * kBlock;
-    std::vector<uint8_t> near(packed.blocks());
-    boxes_.mark(boxes_.around(block), near);
-    double ours[kBlock][kFloats] = {}, out_of_reach = 0.0;
-    for (int64_t other = 0; other <= block; ++other) {
-      double* theirs = sums + other * kBlock;
-      const double sign = other < block ? 1.0 : 0.0;
-      if (!near[other]) {
-        out_of_reach += reached[other];
-        for (int t = 0; t < kBlock; ++t) theirs[t] += sign * reached[block];
-        continue;
-      }
-      float lower[kRows][kColumns], row_sums[kBlock][kFloats], column_sums[kColumns];
-      for (int64_t row = 0; row < kBlock; row += kRows) {
-        packed.lower_bounds(packed, first + row, other * kBlock, lower);
-        for (int t = 0; t < kColumns; t += kFloats) {
-          const Floats reaches = load(&reach[other * kBlock + t]);
-          Floats column = {};
-          for (int i = 0; i < kRows; ++i) {
-            const Floats distance = root(load(lower[i] + t));
-            const Floats ahead = t == 0 ? Floats{} : load(row_sums[row + i]);
-            store(row_sums[row + i], ahead + smaller(reaches, distance));
-            column += smaller(reach[first + row + i] + Floats{}, distance);
-          }
-          store(column_sums + t, column);
-        }
-        for (int t = 0; t < kColumns; ++t) theirs[t] += sign * static_cast<double>(column_sums[t]);
-      }
-      for (int i = 0; i < kBlock; ++i)
-        for (int l = 0; l < kFloats; ++l) ours[i][l] += static_cast<double>(row_sums[i][l]);
-    }
-    for (int i = 0; i < kBlock; ++i)
-      sums[first + i] += std::accumulate(ours[i], ours[i] + kFloats, out_of_reach);
+    const auto gains =
+        GainSweep(rows_, order_, boxes_, reach_).gains_at_most(a_.sets == 1 ? thread_count() : 1);
+    for (int64_t j = 0; j < a_.count; ++j) bounds_[j] = std::min(bounds_[j], gains[place_[j]]);
   }
 
   // ---- the rows that a candidate may add to -------------------------------------------------------------
@@ -306,31 +187,19 @@ class Greedy {
 
   double tolerance(double best) const { return tolerance_of(best, a_.floor[set_]); }
 
-  void push(int64_t j) {
-    heap_.push_back(j);
-    std::push_heap(heap_.begin(), heap_.end(), by_bound_);
-  }
-
-  int64_t pop() {
-    std::pop_heap(heap_.begin(), heap_.end(), by_bound_);
-    const int64_t j = heap_.back();
-    heap_.pop_back();
-    return j;
-  }
-
   // Takes from the heap every candidate that may be the best, all with their exact gains.
   std::vector<int64_t> take_contenders() {
     std::vector<int64_t> taken;
     double best = kClosed;
     while (!stopped()) {
-      const double top = heap_.empty() ? kClosed : bounds_[heap_.front()];
+      const double top = heap_.empty() ? kClosed : bounds_[heap_.best()];
       const double least = taken.empty() ? kClosed : best - tolerance(best);
       if (next_ < unlisted_.size() && bounds_[unlisted_[next_]] >= std::max(top, least)) {
         list_some();
         continue;
       }
       if (heap_.empty() || top < least) break;
-      const int64_t j = pop();
+      const int64_t j = heap_.pop();
       if (bounds_[j] <= 0.0 || (exact_[j] && fresh_[j] == time_)) {  // a gain of 0 stays one
         taken.push_back(j);
         best = std::max(best, bounds_[j]);
@@ -343,7 +212,7 @@ class Greedy {
       else
         bounds_[j] = std::min(bounds_[j], gain_at_most(j));
       fresh_[j] = time_;
-      push(j);
+      heap_.push(j);
     }
     return taken;
   }
@@ -355,7 +224,7 @@ class Greedy {
     std::vector<int64_t> some(&unlisted_[next_], &unlisted_[0] + end);
     std::sort(some.begin(), some.end(), [&](int64_t i, int64_t j) { return place_[i] < place_[j]; });
     list(some);
-    for (int64_t j : some) push(j);
+    for (int64_t j : some) heap_.push(j);
     next_ = end;
   }
 
@@ -382,8 +251,10 @@ class Greedy {
     const auto body = [&](int64_t begin, int64_t end) {
       for (int64_t e = begin; e < end; ++e) {
         prefetch(column[std::min(e + kAhead, end - 1)].first);
+        const int64_t i = column[e].first;
+        const double product = product_with(rows_, i, x.data(), y.data());
         column[e].second =
-            a_.parameter - std::sqrt(exact_squared(rows_, column[e].first, j, x.data(), y.data()));
+            a_.parameter - std::sqrt(squared_distance(product, rows_.norms[i] + rows_.norms[j]));
       }
     };
     const int64_t count = static_cast<int64_t>(column.size()), width = rows_.width + rows_.second_width;
@@ -406,16 +277,6 @@ class Greedy {
       __builtin_prefetch(second + k);
   }
 
-  // The best contender, ties to the lowest row.
-  int64_t winner(const std::vector<int64_t>& contenders) const {
-    double best = kClosed;
-    for (int64_t j : contenders) best = std::max(best, bounds_[j]);
-    int64_t pick = -1;
-    for (int64_t j : contenders)
-      if (bounds_[j] >= best - tolerance(best) && (pick < 0 || row_ids_[j] < row_ids_[pick])) pick = j;
-    return pick;
-  }
-
   void fold(int64_t pick) {
     for (const auto& [row, similarity] : columns_[pick]) {
       if (similarity <= coverage_[row]) continue;
@@ -428,11 +289,6 @@ class Greedy {
     std::vector<Entry>().swap(columns_[pick]);
     std::vector<Nearby>().swap(near_[pick]);
   }
-
-  struct ByBound {
-    const double* bounds;
-    bool operator()(int64_t x, int64_t y) const { return bounds[x] < bounds[y]; }
-  };
 
   const FacilityLocationFactored& a_;
   const int64_t set_;
@@ -456,9 +312,8 @@ class Greedy {
   std::vector<std::vector<Entry>> columns_;  // the same where similarities are exact
   std::vector<int64_t> unlisted_;            // open candidates without a list, largest bound first, from
   size_t next_ = 0;                          // here on
-  std::vector<int64_t> heap_;                // those with one, largest bound first
   int64_t time_ = 0;
-  ByBound by_bound_{bounds_};
+  Candidates heap_{bounds_};  // those with one
 };
 
 }  // namespace

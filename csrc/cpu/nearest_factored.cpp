@@ -4,10 +4,7 @@
 #include <utility>
 #include <vector>
 
-#if defined(__AVX2__)
-#include <immintrin.h>
-#endif
-
+#include "cpu/lanes.h"
 #include "cpu/parallel.h"
 #include "cpu/reduced_rows.h"
 
@@ -20,20 +17,7 @@ constexpr float kFar = std::numeric_limits<float>::infinity();
 constexpr float kUp = 1.0f + 1.0f / (1 << 22);  // for the rounding of a limit
 constexpr int64_t kFew = 16;                    // coordinates that do
 constexpr int kRows = Packed::kRows, kColumns = Packed::kColumns;
-
-// A bit for each of kColumns numbers that are at most `limit`.
-inline uint32_t at_most(const float* values, float limit) {
-  uint32_t found = 0;
-  int t = 0;
-#if defined(__AVX2__)
-  for (; t < kColumns; t += 8) {
-    const __m256 less = _mm256_cmp_ps(_mm256_loadu_ps(values + t), _mm256_set1_ps(limit), _CMP_LE_OQ);
-    found |= static_cast<uint32_t>(_mm256_movemask_ps(less)) << t;
-  }
-#endif
-  for (; t < kColumns; ++t) found |= static_cast<uint32_t>(values[t] <= limit) << t;
-  return found;
-}
+static_assert(kColumns == kCompared, "columns are compared together");
 
 // The picks of one set, and the rows that look for the nearest one.
 class Nearest {
@@ -78,8 +62,9 @@ class Nearest {
 
   double squared(int64_t row, int64_t position) const {
     const int64_t j = picks_[position];
-    return inner_squared(a_.rows, row, j, a_.rows.features + j * a_.rows.width,
-                         a_.rows.second + j * a_.rows.second_width);
+    const double product = product_with(a_.rows, row, a_.rows.features + j * a_.rows.width,
+                                        a_.rows.second + j * a_.rows.second_width);
+    return a_.rows.norms[row] + a_.rows.norms[j] - 2.0 * product;
   }
 
   // The pick with the smallest lower bound is measured first: it leaves few others.

@@ -1,5 +1,4 @@
-// Squared distances of gradients, x (1, y) flattened: exact ones in double, and bounds from a few coordinates
-// of y.
+// Gradients, x (1, y) flattened, and bounds on their squared distances from a few coordinates of y.
 #pragma once
 #include <algorithm>
 #include <cmath>
@@ -7,8 +6,7 @@
 #include <vector>
 
 #include "cpu/narrow_products.h"
-#include "cpu/rows.h"
-#include "kernels.h"
+#include "cpu/pairs.h"
 
 namespace fastcore::cpu {
 namespace FASTCORE_ISA {
@@ -24,19 +22,11 @@ inline ReducedRows of_set(ReducedRows rows, int64_t set, int64_t count) {
   return rows;
 }
 
-// The squared distance of row i and row j, which is x (1, y), in double, as products give it.
+// The inner product of row i and x (1, y), in double.
 template <class Row>
-inline double inner_squared(const ReducedRows& rows, int64_t i, int64_t j, const Row* x, const Row* y) {
-  const double product = dot(rows.features + i * rows.width, x, rows.width) *
-                         (1.0 + dot(rows.second + i * rows.second_width, y, rows.second_width));
-  return rows.norms[i] + rows.norms[j] - 2.0 * product;
-}
-
-// The same, 0 where it is rounding.
-template <class Row>
-inline double exact_squared(const ReducedRows& rows, int64_t i, int64_t j, const Row* x, const Row* y) {
-  const double squared = inner_squared(rows, i, j, x, y);
-  return squared < kSame * (rows.norms[i] + rows.norms[j]) ? 0.0 : squared;
+inline double product_with(const ReducedRows& rows, int64_t i, const Row* x, const Row* y) {
+  return gradient_product(rows.features + i * rows.width, x, rows.width, rows.second + i * rows.second_width,
+                          y, rows.second_width);
 }
 
 // Rows in an order of their own, packed for bounds on the distances of all pairs: see ReducedRows. With float
@@ -98,9 +88,9 @@ class PackedRows {
   }
 
  private:
-  // A share of |g_i|^2 + |g_j|^2. In double, what exact_squared takes for 0 must not have a larger bound. In
-  // float, the operations on them and on the product and the root round by 13 units of it; `off` is for its
-  // own.
+  // A share of |g_i|^2 + |g_j|^2. In double, what squared_distance takes for 0 must not have a larger bound.
+  // In float, the operations on them and on the product and the root round by 13 units of it; `off` is for
+  // its own.
   static constexpr Real kSlack = sizeof(Real) == sizeof(double) ? Real(3 * kSame) : Real(14.0 / (1 << 24));
 
   int64_t width_, dimensions_, blocks_;

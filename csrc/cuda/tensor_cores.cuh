@@ -42,10 +42,10 @@ struct Half {
 };
 
 // Adds to `sum`, 16 x 8 numbers, the product of `a`, 16 rows of 8 words, and `b`, 8 columns of 8 words. All
-// lanes of a warp take part. With group = lane / 4 and member = lane % 4, a lane holds
-//   of a    (row, word):     (group, member), (group + 8, member), (group, member + 4), (group + 8, member +
-//   4) of b    (word, column):  (member, group), (member + 4, group) of sum  (row, column):   (group, 2
-//   member), (group, 2 member + 1), and both in row group + 8
+// lanes of a warp take part. With group = lane / 4 and member = lane % 4, a lane holds these:
+// - of a (row, word): (group, member), (group + 8, member), (group, member + 4), (group + 8, member + 4);
+// - of b (word, column): (member, group), (member + 4, group);
+// - of sum (row, column): (group, 2 member), (group, 2 member + 1), and both in row group + 8.
 // These are the layouts of mma.m16n8k8 for tf32 and of mma.m16n8k16 for f16 (PTX ISA, "Matrix fragments").
 template <class Number, int threads>
 __device__ inline void multiply_add(float (&sum)[4], const int32_t (&a)[4], const int32_t (&b)[2]);

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fastcore.distributed.communication import Ranks
-from fastcore.distributed.lazy_block import LazyBlock, ListsOverRanks
+from fastcore.distributed.lazy_block import LazyBlockOverRanks, ListsOverRanks
 from fastcore.distributed.matrix import MatrixRows
 from fastcore.distributed.shards import Shards
 from fastcore.gradients import LastLayerGradients
@@ -184,7 +184,7 @@ class CoverageOverRanks(Coverage):
         self, similarity: Tensor, at: Tensor, budgets: Tensor, outside: Tensor, outside_row: Tensor, most: int
     ) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, Tensor]]:
         """Picks among the candidates at positions (1, B), lazily: see Coverage."""
-        found = LazyBlock(self, similarity[0], at[0], pick(self.bounds, at)[0])
+        found = LazyBlockOverRanks(self, similarity[0], at[0], pick(self.bounds, at)[0])
         limits = float(outside[0]), int(outside_row[0])
         picks, gains = at.new_full((1, most), -1), torch.zeros(1, most, dtype=torch.float64)
         covered = 0.0 if self.target is None else self.covered()
@@ -199,7 +199,7 @@ class CoverageOverRanks(Coverage):
         return picks, gains, torch.tensor([[found.evaluated, found.refined]]), (found.coverage, bounds)
 
     def exact(self, at: Tensor, similarity: Tensor, among: Tensor) -> Tensor:
-        """(a, b) float64 similarity of some rows of this rank with candidates at (b,): see LazyBlock."""
+        """(a, b) float64 similarity of some rows of this rank with candidates at (b,): see LazyBlockOverRanks."""
         others = self.local.of(self.shards.rows(self.local, at[None]))
         ours, sides = list(self.local.factors), [self.local.scale, self.local.norms]
         if len(among) < self.n:
@@ -317,5 +317,5 @@ class ShardedMatrixCoverage(CoverageOverRanks, GivenCoverage):
         return self.local.matrix[:, at[0]].T.contiguous()[None]
 
     def exact(self, at: Tensor, similarity: Tensor, among: Tensor) -> Tensor:
-        """(a, b) float64 similarity of some rows of this rank with candidates at (b,): see LazyBlock."""
+        """(a, b) float64 similarity of some rows of this rank with candidates at (b,): see LazyBlockOverRanks."""
         return similarity[:, among].T.double()

@@ -114,11 +114,15 @@ class RoundedProducts:
 
         It should always be so. What is assumed about tensor cores is put to the test.
         """
+        at, some, exact = self._sampled(rows)
+        bounds = self._upper(at, some).double()
+        return bool((bounds >= exact - self.underflow).all())
+
+    def _sampled(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Positions (G, b) of some candidates, some rows of the operand, and their products in float64."""
         step, few = max(1, self.n // SAMPLE), max(1, self.n // 64)
         at = torch.arange(0, self.n, few, device=rows.device).expand(len(rows), -1)
-        exact = pick(rows, at).double() @ rows[:, ::step].double().mT
-        bounds = self._upper(at, self._operand[:, ::step]).double()
-        return bool((bounds >= exact - self.underflow).all())
+        return at, self._operand[:, ::step], pick(rows, at).double() @ rows[:, ::step].double().mT
 
     def gains(self, at: Tensor, coverage: Tensor) -> Tensor:
         """(G, B) float64, at least what candidates at positions (G, B) add to a coverage (G, n) less `underflow`.
@@ -134,11 +138,9 @@ class RoundedProducts:
 
     def sums_hold(self, rows: Tensor) -> bool:
         """Whether gains made on this device are above those in float64, for some of the rows."""
-        step, few = max(1, self.n // SAMPLE), max(1, self.n // 64)
-        at = torch.arange(0, self.n, few, device=rows.device).expand(len(rows), -1)
-        exact = pick(rows, at).double() @ rows[:, ::step].double().mT
+        at, some, exact = self._sampled(rows)
         coverage = exact.mean(1)
-        gains = self._gains(at, self._operand[:, ::step].contiguous(), coverage - self.underflow)
+        gains = self._gains(at, some.contiguous(), coverage - self.underflow)
         least = (exact - coverage.unsqueeze(1)).clamp_(min=0).sum(2)
         return bool((gains >= least * (1 - 1e-12)).all())
 

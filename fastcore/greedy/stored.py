@@ -14,8 +14,8 @@ from torch import Tensor
 
 from fastcore.greedy.batches import Batch, pick
 from fastcore.greedy.coverage import MATRIX_BYTES, FeatureCoverage
+from fastcore.greedy.lazy_block import LazyBlock
 from fastcore.memory import TILE_BYTES, block_rows, table_fits, tile_rows
-from fastcore.ops.choice import choose, tolerance, wins
 from fastcore.ops.coverage_gains import coverage_gains
 from fastcore.similarity import FeatureSimilarity
 
@@ -95,46 +95,20 @@ class StoredCoverage(FeatureCoverage):
         self, similarity: Tensor, at: Tensor, budgets: Tensor, outside: Tensor, outside_row: Tensor, most: int
     ) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, Tensor]]:
         """Picks among the candidates at positions (1, B), lazily: see Coverage."""
-        device, coverage, floor = self.coverage.device, self.coverage.clone(), float(self.floor[0])
-        rows, upper = at[0].cpu(), pick(self.bounds, at)[0].cpu()
-        limits = float(outside[0]), int(outside_row[0]), floor
-        picks, gains = rows.new_full((1, most), -1), upper.new_zeros(1, most)
-        evaluated = refined = 0
+        device, rows = self.coverage.device, at[0].cpu()
+        found = _StoredBlock(self, similarity, rows, pick(self.bounds, at)[0].cpu())
+        limits = float(outside[0]), int(outside_row[0])
+        picks, gains = rows.new_full((1, most), -1), found.upper.new_zeros(1, most)
         for t in range(int(budgets[0])):
-            exact, fresh = torch.full_like(upper, -torch.inf), torch.zeros_like(upper, dtype=torch.bool)
-            while True:
-                best = float(exact.max())
-                rivals = (
-                    (exact == -torch.inf) & (upper > -torch.inf) & (upper >= best - tolerance(best, floor))
-                )
-                top = upper.where(rivals, -torch.inf).topk(min(MEASURED, len(upper))).indices
-                top = top[rivals[top]]
-                if not len(top):
-                    break
-                if not fresh[top[0]]:
-                    some = top[~fresh[top]]
-                    above = coverage_gains(similarity[:, some.to(device)], coverage - self.error)
-                    upper[some] = torch.minimum(upper[some], above[0].cpu())
-                    fresh[some] = True
-                    evaluated += len(some)
-                    continue
-                # Copies of the most promising one, which have its bound, are measured with it.
-                bound = upper[top[0]]
-                some = top[fresh[top] & (upper[top] == bound)][:COLUMNS]
-                columns = self._exact_columns(rows[some], rows[top[:COLUMNS]])
-                exact[some] = upper[some] = (columns - coverage).clamp_(min=0).sum(1).cpu()
-                refined += len(some)
-            p = choose(exact, rows, floor)
-            if p is None or not wins(exact, p, int(rows[p]), *limits):
+            best = found.best(*limits)
+            if best is None:
                 break
-            picks[0, t], gains[0, t] = p, exact[p]
-            coverage = torch.maximum(coverage, self._exact_columns(rows[[p]], rows[:0]))
-            upper[p] = -torch.inf
-        bounds = self.bounds.scatter(1, at, upper[None].to(device))
-        counts = torch.tensor([[evaluated, refined]], device=device)
-        return picks.to(device), gains.to(device), counts, (coverage, bounds)
+            picks[0, t], gains[0, t] = best
+        bounds = self.bounds.scatter(1, at, found.upper[None].to(device))
+        counts = torch.tensor([[found.evaluated, found.refined]], device=device)
+        return picks.to(device), gains.to(device), counts, (found.coverage, bounds)
 
-    def _exact_columns(self, rows: Tensor, likely: Tensor) -> Tensor:
+    def exact_columns(self, rows: Tensor, likely: Tensor) -> Tensor:
         """(m, n) float64 similarity of m rows with all; made together with those `likely` to follow."""
         wanted = rows.tolist()
         if any(row not in self._columns for row in wanted):
@@ -146,3 +120,34 @@ class StoredCoverage(FeatureCoverage):
                     del self._columns[row]
             self._columns |= dict(zip(new, made, strict=True))
         return torch.stack([self._columns[row] for row in wanted])
+
+
+class _StoredBlock(LazyBlock):
+    """The lazy greedy in one block of a StoredCoverage, whose columns are made several at a time.
+
+    Attributes:
+        coverage: (1, n), with the picks that were made.
+    """
+
+    bounded_at_once = MEASURED, MEASURED
+    measured_at_once = COLUMNS, COLUMNS
+
+    def __init__(self, state: StoredCoverage, similarity: Tensor, rows: Tensor, upper: Tensor) -> None:
+        super().__init__(rows, upper, float(state.floor[0]))
+        self.state, self.similarity, self.coverage = state, similarity, state.coverage.clone()
+
+    def gains_at_most(self, some: Tensor) -> Tensor:
+        """(b,) float64 bounds on the gains of candidates at places (b,), on the CPU."""
+        similarity = self.similarity[:, some.to(self.similarity.device)]
+        return coverage_gains(similarity, self.coverage - self.state.error)[0].cpu()
+
+    def gains(self, some: Tensor) -> Tensor:
+        """(b,) float64 gains of candidates at places (b,), on the CPU."""
+        likely = self.upper.topk(min(COLUMNS, len(self.upper))).indices
+        columns = self.state.exact_columns(self.rows[some], self.rows[likely])
+        return (columns - self.coverage).clamp_(min=0).sum(1).cpu()
+
+    def cover(self, place: int) -> None:
+        """Takes the pick at a place, whose gain was measured, into account."""
+        column = self.state.exact_columns(self.rows[[place]], self.rows[:0])
+        self.coverage = torch.maximum(self.coverage, column)

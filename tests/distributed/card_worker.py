@@ -48,18 +48,11 @@ def main(out: Path, names: list[str]) -> None:
     found = dict[str, Any]()
     for name in names:
         case = cases.CASES[name]
-        data, settings = case.arguments()
-        edges = cases.bounds(case.shards, len(data), size)
-        start, stop = edges[rank], edges[rank + 1]
-        if isinstance(data, fastcore.Signals) and start == stop:
-            start, stop = 0, 1
-        if "labels" in settings:
-            settings["labels"] = settings["labels"][start:stop]
-        given = cases.part(data, start, stop)
+        data, settings = case.share(rank, size)
         with card(kernels="cpu"):
             try:
                 settings |= {"group": dist.group.WORLD, "device": "cuda"}
-                found[name] = fastcore.select(case.method, given, case.k, **settings)
+                found[name] = fastcore.select(case.method, data, case.k, **settings)
             except Exception as error:
                 found[name] = f"{type(error).__name__}: {error}"
     (out / f"{rank}.pickle").write_bytes(pickle.dumps((found, made)))

@@ -146,6 +146,16 @@ class Case:
             settings["labels"] = CLASSES[codes] if self.shards == "empty" else codes
         return data, settings
 
+    def share(self, rank: int, size: int) -> tuple[Any, dict[str, Any]]:
+        """The same for one of `size` ranks: of data and labels its own rows."""
+        data, settings = self.arguments()
+        start, stop = bounds(self.shards, len(data), size)[rank:][:2]
+        if isinstance(data, fastcore.Signals) and start == stop:
+            start, stop = 0, 1
+        if "labels" in settings:
+            settings["labels"] = settings["labels"][start:stop]
+        return part(data, start, stop), settings
+
 
 def bounds(shards: str, n: int, size: int) -> list[int]:
     """Where the shards of `size` ranks begin and end: (size + 1,) row numbers."""

@@ -38,17 +38,11 @@ def main(out: Path, names: list[str]) -> None:
     group, found = dist.group.WORLD, dict[str, Any]()
     for name in names:
         case = cases.CASES[name]
-        data, settings = case.arguments()
-        edges = cases.bounds(case.shards, len(data), size)
-        start, stop = edges[rank], edges[rank + 1]
-        if isinstance(data, fastcore.Signals) and start == stop:
-            start, stop = 0, 1
-        if "labels" in settings:
-            settings["labels"] = settings["labels"][start:stop]
+        data, settings = case.share(rank, size)
         Shards.top = small_top if case.small_blocks else TOP
         room = case.memory or (SMALL if case.small_blocks else 0)
         with memory.sizes(block=room) if room else contextlib.nullcontext():
-            found[name] = attempt(case.method, cases.part(data, start, stop), case.k, group=group, **settings)
+            found[name] = attempt(case.method, data, case.k, group=group, **settings)
     Shards.top = TOP
     for name, mistake in mistakes.MISTAKES.items():
         found[name] = attempt(group=group, **mistake(rank, size))
