@@ -150,11 +150,9 @@ class Case:
         """The same for one of `size` ranks: of data and labels its own rows."""
         data, settings = self.arguments()
         start, stop = bounds(self.shards, len(data), size)[rank:][:2]
-        if isinstance(data, fastcore.Signals) and start == stop:
-            start, stop = 0, 1
         if "labels" in settings:
             settings["labels"] = settings["labels"][start:stop]
-        return part(data, start, stop), settings
+        return data[start:stop], settings
 
 
 def bounds(shards: str, n: int, size: int) -> list[int]:
@@ -164,11 +162,6 @@ def bounds(shards: str, n: int, size: int) -> list[int]:
     if shards == "uneven":  # one row on the last rank, and the first one holds most of the rest
         return [0, *([n - 1 - (size - 2) * (n // 4)] if size > 1 else []), *[n - 1] * (size > 2), n]
     return [0, 0, *[n // 3] * (size > 2), n]  # none on the first rank
-
-
-def part(data: Any, start: int, stop: int) -> Any:
-    """Rows of any kind of data."""
-    return data[start:stop]
 
 
 _WHOLE_GRADIENTS = {
