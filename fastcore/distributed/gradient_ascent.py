@@ -50,7 +50,7 @@ def gradient_ascent(
     loss = ValidationLoss(source, held.of(batch.sets))
     rows = ShardedOpenRows(shards, gradients, loss.h)
     if preselected is not None:
-        chosen = shards.part(row_mask(preselected, shards.n, gradients.device)[None]) & ~rows.taken
+        chosen = shards.part(row_mask(preselected, shards.n, gradients.device)[None])
         loss.move(_sum(shards, loss.shift(*rows.close(chosen))), eta)
     out = Collector(partition)
     out.add(batch, climb(rows, loss, batch, partition.budgets, eta, refresh, out, progress))
@@ -69,7 +69,6 @@ class ShardedOpenRows(OpenRows):
     def __init__(self, shards: Shards, gradients: LastLayerGradients, y: Tensor) -> None:
         self.shards = shards
         super().__init__(gradients, shards.batch(gradients.device), y)
-        self.largest = shards.ranks.largest(self.largest)
 
     def best(self, slope: Tensor, length: Tensor, left: Tensor, most: int) -> tuple[Tensor, Tensor]:
         """The rows (1, most) of all ranks with the largest gains, as in one process, and their gains."""

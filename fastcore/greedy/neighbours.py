@@ -171,7 +171,7 @@ class Leaders:
         x = self._search._centred(rows, dtype)
         squared = torch.baddbmm(norms.to(dtype).unsqueeze(1), y, x.mT, alpha=-2)
         own = self._search._number(queries) - start
-        g, q = ((own >= 0) & (own < rows.shape[1]) & (queries >= 0)).nonzero(as_tuple=True)
+        g, q = ((own >= 0) & (own < rows.shape[1])).nonzero(as_tuple=True)
         squared[g, q, own[g, q]] = torch.inf
         if self._edge is not None:
             squared += self._own

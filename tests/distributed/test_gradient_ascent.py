@@ -9,9 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from fastcore.budget import Partition
+from fastcore.distributed import gradient_ascent as sharded
 from fastcore.distributed.gradient_ascent import ShardedOpenRows
 from fastcore.distributed.shards import Shards
-from fastcore.greedy.gradient_ascent import ROUNDING, largest
+from fastcore.gradients import LastLayerGradients
+from fastcore.greedy.gradient_ascent import ROUNDING, gradient_ascent, largest
+from fastcore.greedy.picks import Picks
+from tests.distributed.cases import gradients, validation
 from tests.distributed.test_shards import own
 from tests.distributed.threads import on_ranks
 
@@ -51,3 +56,26 @@ def test_the_largest_gains_of_all_ranks(counts):
                 assert torch.equal(values, gains[expected[0]][None])
             taken = [part[0, :count] for (_, _, part), count in zip(every, counts, strict=True)]
             assert torch.equal(torch.cat(taken), closed)
+
+
+@pytest.mark.parametrize("refresh", [1, 7, 200])
+def test_the_layer_moves_as_in_one_process(refresh, monkeypatch):
+    """With preselected rows on several ranks, whose sum is sent in parts."""
+    monkeypatch.setattr(sharded, "SENT", 9)
+    rows, counts = gradients(), [30, 0, 1, 89]
+    held_out = validation(rows), torch.zeros(70, dtype=torch.int64)
+    settings = {"eta": 0.3, "refresh": refresh, "preselected": torch.tensor([3, 119, 30, 60])}
+    partition = Partition.whole(120, 40)
+    expected = gradient_ascent(rows, partition, held_out, **settings)
+
+    def work(shards: Shards) -> Picks:
+        own = (
+            rows[shards.start :][: shards.count]
+            if shards.count
+            else LastLayerGradients(torch.zeros(1, 4), torch.zeros(1, 6))
+        )
+        return sharded.gradient_ascent(shards, own, partition, held_out, **settings)
+
+    for found in on_ranks(counts, work):
+        assert torch.equal(found.rows, expected.rows) and found.info == expected.info
+        torch.testing.assert_close(found.gains, expected.gains, rtol=1e-12, atol=1e-12)

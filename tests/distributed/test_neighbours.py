@@ -45,6 +45,15 @@ def test_neighbours_over_ranks(small, family):
         np.testing.assert_array_equal(got, expected, f"{counts} {count}")
 
 
+def test_rows_far_from_the_origin_come_by_twice(monkeypatch):
+    """All ranks see them from one middle: float32 tells them apart."""
+    passes, every = [], Shards.every
+    monkeypatch.setattr(Shards, "every", lambda *given: passes.append(given[0].ranks.rank) or every(*given))
+    rows = 1e3 + torch.randn(120, 3, generator=torch.Generator().manual_seed(0))
+    on_ranks([50, 0, 70], lambda shards: SearchOverRanks(shards, part(shards, rows), 5).run())
+    assert sorted(passes) == [0, 0, 1, 1, 2, 2]
+
+
 @pytest.mark.parametrize("counts", [[0, 90, 1], [40, 3, 48], [1, 0], [1, 1]], ids=str)
 def test_divergence_from_neighbours_over_ranks(small, counts):
     """The same bits as in one process, on every rank, also where predictions are alike."""
