@@ -145,6 +145,25 @@ struct GraphCutBlock {
   int64_t sets, block, most;
 };
 
+// Greedy graph cut over a sparse matrix: set g is the rows starts[g] .. starts[g + 1). Row j has the others
+// indices[offsets[j] .. offsets[j + 1]), all of its own set and ascending, no two alike, and the symmetric
+// similarities beside them. After pick p every one of its others b, but p itself, has
+//   values[b] -= penalty * weight,   and values[p] = -inf.
+// gains[t] is values[p] at the moment of the pick.
+struct GraphCutSparse {
+  const int64_t* offsets;  // (rows + 1)
+  const int64_t* indices;  // (entries)
+  const double* weights;   // (entries)
+  double* values;          // (rows), changed; -inf for a row that cannot be picked
+  const int64_t* starts;   // (sets + 1)
+  const int64_t* budgets;  // (sets)
+  const double* floor;     // (sets)
+  double penalty;          // 2 * lambda
+  int64_t* picks;          // (sets, most), row numbers
+  double* gains;           // (sets, most)
+  int64_t sets, rows, entries, most;
+};
+
 // Lazy greedy graph cut over all rows, for similarities that are inner products of scaled rows: with second,
 // dot * (1 + dot of the second rows).
 //

@@ -460,6 +460,49 @@ std::tuple<Tensor, Tensor, Tensor> facility_location_block(
   return {picks, gains, evaluations};
 }
 
+// What every op over a sparse matrix takes besides its entries and values: how they lie, sets, budgets and
+// floor; and its outputs. args.rows and args.entries are known.
+template <class Args>
+std::tuple<Tensor, Tensor> bind_sparse(const Call& call, Args& args, const Tensor& offsets,
+                                       const Tensor& indices, const Tensor& starts, const Tensor& budgets,
+                                       const Tensor& floor, int64_t most) {
+  const int64_t rows = args.rows, entries = args.entries;
+  const auto [sets] = call.sizes<1>("budgets", budgets);
+  call.check(0 <= most && most <= rows, "most must be between 0 and the ", rows, " rows, got ", most);
+  BIND(offsets, rows + 1);
+  BIND(indices, entries);
+  BIND(starts, sets + 1);
+  BIND(budgets, sets);
+  BIND(floor, sets);
+  if (budgets.is_cpu()) {
+    call.check(args.offsets[0] == 0 && args.offsets[rows] == entries, "offsets must run from 0 to ", entries,
+               ", the number of values");
+    call.check(args.starts[0] == 0 && args.starts[sets] == rows &&
+                   std::is_sorted(args.starts, args.starts + sets + 1),
+               "starts must ascend from 0 to ", rows, ", the number of rows");
+  }
+  check_budgets(call, budgets, args.budgets, sets, most);
+  args.sets = sets, args.most = most;
+  return make_picks(call, args, sets, most);
+}
+
+template <class Backend>
+std::tuple<Tensor, Tensor> graph_cut_sparse(const Tensor& offsets, const Tensor& indices,
+                                            const Tensor& weights, Tensor values, const Tensor& starts,
+                                            const Tensor& budgets, const Tensor& floor, double penalty,
+                                            int64_t most) {
+  const Call call("graph_cut_sparse", weights);
+  const auto [entries] = call.sizes<1>("weights", weights);
+  const auto [rows] = call.sizes<1>("values", values);
+  GraphCutSparse args{};
+  args.rows = rows, args.entries = entries, args.penalty = penalty;
+  BIND(weights, entries);
+  BIND(values, rows);
+  auto [picks, gains] = bind_sparse(call, args, offsets, indices, starts, budgets, floor, most);
+  Backend::run(args, weights);
+  return {picks, gains};
+}
+
 template <class Backend>
 std::tuple<Tensor, Tensor, Tensor> facility_location_sparse(const Tensor& offsets, const Tensor& indices,
                                                             const Tensor& values, Tensor coverage,
@@ -469,28 +512,13 @@ std::tuple<Tensor, Tensor, Tensor> facility_location_sparse(const Tensor& offset
   const Call call("facility_location_sparse", values);
   const auto [entries] = call.sizes<1>("values", values);
   const auto [rows] = call.sizes<1>("coverage", coverage);
-  const auto [sets] = call.sizes<1>("budgets", budgets);
-  call.check(0 <= most && most <= rows, "most must be between 0 and the ", rows, " rows, got ", most);
   FacilityLocationSparse args{};
-  BIND(offsets, rows + 1);
-  BIND(indices, entries);
+  args.rows = rows, args.entries = entries;
   BIND(values, entries);
   BIND(coverage, rows);
   BIND(bounds, rows);
-  BIND(starts, sets + 1);
-  BIND(budgets, sets);
-  BIND(floor, sets);
-  if (values.is_cpu()) {
-    call.check(args.offsets[0] == 0 && args.offsets[rows] == entries, "offsets must run from 0 to ", entries,
-               ", the number of values");
-    call.check(args.starts[0] == 0 && args.starts[sets] == rows &&
-                   std::is_sorted(args.starts, args.starts + sets + 1),
-               "starts must ascend from 0 to ", rows, ", the number of rows");
-  }
-  check_budgets(call, budgets, args.budgets, sets, most);
-  auto [picks, gains] = make_picks(call, args, sets, most);
-  Tensor evaluations = call.make(args.evaluations, {sets}, 0);
-  args.sets = sets, args.rows = rows, args.entries = entries, args.most = most;
+  auto [picks, gains] = bind_sparse(call, args, offsets, indices, starts, budgets, floor, most);
+  Tensor evaluations = call.make(args.evaluations, {args.sets}, 0);
   Backend::run(args, values);
   return {picks, gains, evaluations};
 }
@@ -711,6 +739,9 @@ FASTCORE_LIBRARY(FASTCORE_NAMESPACE, library) {
       "graph_cut_block(Tensor similarity, Tensor(a!) values, Tensor row_ids, Tensor budgets, Tensor outside, "
       "Tensor outside_row, Tensor floor, float penalty, int most) "
       "-> (Tensor, Tensor)");
+  library.def(
+      "graph_cut_sparse(Tensor offsets, Tensor indices, Tensor weights, Tensor(a!) values, Tensor starts, "
+      "Tensor budgets, Tensor floor, float penalty, int most) -> (Tensor, Tensor)");
   library.def(
       "linear_cut(Tensor features, Tensor? second, Tensor scale, Tensor coordinates, Tensor(a!) values, "
       "Tensor budgets, Tensor floor, float penalty, float error, int most) -> (Tensor, Tensor, Tensor)");

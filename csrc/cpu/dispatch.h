@@ -13,6 +13,7 @@
   X(nearest_update, NearestUpdate)                    \
   X(farthest_first_block, FarthestFirstBlock)         \
   X(graph_cut_block, GraphCutBlock)                   \
+  X(graph_cut_sparse, GraphCutSparse)                 \
   X(linear_cut, LinearCut)                            \
   X(log_det_block, LogDetBlock)                       \
   X(herding, Herding)                                 \

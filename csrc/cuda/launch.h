@@ -21,6 +21,7 @@ int weighted_sum(const WeightedSum& args, const Queue& queue);
 int nearest_update(const NearestUpdate& args, const Queue& queue);
 int farthest_first_block(const FarthestFirstBlock& args, const Queue& queue);
 int graph_cut_block(const GraphCutBlock& args, const Queue& queue);
+int graph_cut_sparse(const GraphCutSparse& args, const Queue& queue);
 int linear_cut(const LinearCut& args, const Queue& queue);
 int log_det_block(const LogDetBlock& args, const Queue& queue);
 int herding(const Herding& args, const Queue& queue);

@@ -24,8 +24,6 @@ from fastcore.similarity import (
     FeatureSimilarity,
     Outside,
     RowSimilarity,
-    SparseSimilarity,
-    column_entries,
 )
 
 BLOCK = 384
@@ -37,6 +35,8 @@ SUMS_BYTES = 64 << 20
 
 FLOOR = 1e-14
 ROUNDING = 1e-14  # of squared lengths, relative
+
+OUTSIDE = 'preselected: outside features need features, not metric="precomputed"'
 
 
 class Cut:
@@ -63,7 +63,7 @@ class Cut:
 
     def add_external(self, rows: Outside) -> None:
         """Takes m outside rows into account."""
-        raise ValueError('preselected: outside features need features, not metric="precomputed"')
+        raise ValueError(OUTSIDE)
 
 
 class InnerProductCut(Cut):
@@ -264,41 +264,3 @@ class PairwiseCut(BlockCut):
     def add_external(self, rows: Outside) -> None:
         """Takes m outside rows into account."""
         self.gains -= 2 * self.lam * self.view.external(rows).sum(1)
-
-
-class SparseCut(BlockCut):
-    """Gains under a sparse similarity: one pick a pass, and a pick touches the entries of its column."""
-
-    def __init__(self, view: SparseSimilarity, batch: Batch, lam: float) -> None:
-        super().__init__(lam)
-        width = batch.rows.shape[1]
-        # Places in the flattened (G, n) gains; entries between two sets do not count.
-        place = torch.full((view.n,), -1, device=view.device)
-        inside = batch.rows >= 0
-        place[batch.rows[inside]] = inside.flatten().nonzero()[:, 0]
-        row, column = place[view.indices], place[torch.repeat_interleave(view.offsets.diff())]
-        within = (row >= 0) & (column >= 0) & (row // width == column // width)
-        row, column, value = row[within], column[within], view.values[within].double()
-        totals = value.new_zeros(batch.rows.numel()).index_add_(0, column, value)
-        self.gains = totals.view_as(batch.rows) - lam * batch.take(view.diagonal())
-        # The function counts s_ij and s_ji of two picks alike.
-        order = torch.cat([column, row]).argsort(stable=True)
-        self.other = torch.cat([row, column])[order]
-        self.weight = torch.cat([value, value])[order] / 2
-        counts = torch.bincount(torch.cat([column, row]), minlength=batch.rows.numel())
-        self.offsets = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
-
-    def size(self, block: int) -> int:
-        """Rows of a block."""
-        return 1
-
-    def among(self, positions: Tensor) -> Tensor:
-        """(G, 1, 1): with one row in the block nothing reads it."""
-        return self.gains.new_zeros(*positions.shape, 1)
-
-    def add(self, positions: Tensor) -> None:
-        """Takes the picks at positions (G, P) into account; -1 is none."""
-        first = torch.arange(len(positions), device=positions.device).unsqueeze(1) * self.gains.shape[1]
-        picks = (first + positions)[positions >= 0]
-        _, entry = column_entries(self.offsets, picks)
-        self.gains.view(-1).index_add_(0, self.other[entry], self.weight[entry], alpha=-2 * self.lam)

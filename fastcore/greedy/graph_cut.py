@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from fastcore.budget import Partition
+from fastcore.greedy import sparse_cut
 from fastcore.greedy.batches import Batch, earlier, in_batches, mark, pick, trim
-from fastcore.greedy.cuts import FLOOR, BlockCut, Cut, LinearCut, MatrixCut, PairwiseCut, SparseCut
+from fastcore.greedy.cuts import FLOOR, BlockCut, Cut, LinearCut, MatrixCut, PairwiseCut
 from fastcore.greedy.gradients import GradientCut, GradientPairwiseCut
 from fastcore.greedy.picks import Collector, Counter, PickList, Picks
 from fastcore.greedy.sharded import ShardedView
@@ -31,6 +32,9 @@ from fastcore.similarity import (
     Similarity,
     SparseSimilarity,
 )
+
+Held = FeatureSimilarity | GradientSimilarity | DenseSimilarity | ShardedView
+"""What is picked from in passes."""
 
 
 @full_precision()
@@ -48,9 +52,12 @@ def graph_cut(
     The function is sum_{i in V, j in S} s_ij - lam * sum_{i, j in S} s_ij; a gain is
     sum_i s_ij - lam * sum_{i in S} (s_ij + s_ji) - lam * s_jj. Cost for dot and cosine: n * d a pass, one pass
     for up to 340 picks (250 on a GPU), fewer where rows lie all around the origin; for other metrics n^2 * d once
-    and n * k * d. Memory: 100 bytes a row for features, and 8 * d for each pick of a pass.
+    and n * k * d; for a sparse matrix its entries, sorted once, and those of the picks. Memory: 100 bytes a row
+    for features, and 8 * d for each pick of a pass; 120 bytes an entry of a sparse matrix.
     Iyer and Bilmes, "Submodular optimization with submodular cover and submodular knapsack constraints", 2013.
     """
+    if isinstance(view, SparseSimilarity):
+        return sparse_cut.cut(view, partition, lam, preselected, progress)
     out = Collector(partition)
     earlier_rows, outside = earlier(preselected, view.n, view.device)
 
@@ -87,11 +94,9 @@ def graph_cut(
     return out.picks()
 
 
-def _cut(view: Similarity | ShardedView, batch: Batch, lam: float) -> Cut:
+def _cut(view: Held, batch: Batch, lam: float) -> Cut:
     if isinstance(view, ShardedView):
         return view.cut(batch, lam)
-    if isinstance(view, SparseSimilarity):
-        return SparseCut(view, batch, lam)
     if isinstance(view, DenseSimilarity):
         return MatrixCut(view, batch, lam)
     linear = view.metric in ("cosine", "dot")
@@ -112,9 +117,9 @@ def _settle(cut: BlockCut, fixed: Tensor, left: Tensor) -> tuple[Tensor, Tensor]
     return picks, pick(values, picks)
 
 
-def _row_bytes(view: Similarity | ShardedView, partition: Partition) -> int:
+def _row_bytes(view: Held, partition: Partition) -> int:
     if isinstance(view, FeatureSimilarity | ShardedView):
         return 4 * view.width
     if isinstance(view, GradientSimilarity):
         return 12 * view.width  # with the sums of the gradients of a set
-    return 8 if isinstance(view, SparseSimilarity) else 4 * int(partition.sizes.max())
+    return 4 * int(partition.sizes.max())

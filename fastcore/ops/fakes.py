@@ -53,6 +53,20 @@ def graph_cut_block(
     return _picks(row_ids, most)
 
 
+def graph_cut_sparse(
+    offsets: Tensor,
+    indices: Tensor,
+    weights: Tensor,
+    values: Tensor,
+    starts: Tensor,
+    budgets: Tensor,
+    floor: Tensor,
+    penalty: float,
+    most: int,
+) -> tuple[Tensor, Tensor]:
+    return _picks(budgets, most)
+
+
 def linear_cut(
     features: Tensor,
     second: Tensor | None,
@@ -237,6 +251,7 @@ OPS = (
     nearest_update,
     farthest_first_block,
     graph_cut_block,
+    graph_cut_sparse,
     linear_cut,
     log_det_block,
     herding,

@@ -93,13 +93,18 @@ def test_rows_that_stay_where_or_as_they_are(method: str) -> None:
         check(lambda **where: fastcore.select(method, X, 9, storage="bfloat16", **where))
 
 
+@pytest.mark.parametrize("kernels", ["reference", "simt"])
 @pytest.mark.parametrize("method", ["graph_cut", "facility_location"])
-def test_sparse_matrices_and_optimizers(method: str) -> None:
+def test_sparse_matrices(method: str, kernels: str) -> None:
     matrix = torch.from_numpy(pairs(X, "similarity").astype(np.float32))
-    matrix = torch.where(matrix > 0.5, matrix, 0.0).to_sparse()
+    matrix = torch.where(matrix > 0.5, matrix, 0.0).triu().to_sparse()
     for labels in (None, Y):
-        given = {"metric": "precomputed", "labels": labels}
-        check(lambda **where: fastcore.select(method, matrix, 9, **given, **where))  # noqa: B023
+        given = {"metric": "precomputed", "labels": labels, "preselected": [3, 7]}
+        check(lambda **where: fastcore.select(method, matrix, 9, **given, **where), kernels)  # noqa: B023
+
+
+@pytest.mark.parametrize("method", ["graph_cut", "facility_location"])
+def test_optimizers(method: str) -> None:
     for optimizer in ("naive", "stochastic", "approximate_lazy"):
         check(lambda **where: fastcore.select(method, X, 9, optimizer=optimizer, **where))  # noqa: B023
 

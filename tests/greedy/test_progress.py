@@ -29,12 +29,12 @@ from tests.greedy.test_backends import blobs
 def test_gains_that_differ_by_a_little_more_than_ties_do(lam: float) -> None:
     """Neither tied nor clearly apart: a block of one row cannot tell which is next."""
     for seed in range(10):
-        rng = np.random.default_rng(seed)
-        matrix = np.triu(rng.integers(0, 4, (14, 14)) * 2.0**-40, 1).astype(np.float32)
-        matrix = matrix + matrix.T + np.eye(14, dtype=np.float32)
-        view = view_of(torch.from_numpy(matrix).to_sparse(), "precomputed")
-        picks = ENGINES["graph_cut"](view, Partition.whole(14, 14), lam=lam)
-        expected, _ = oracle.greedy(oracle.GraphCut(matrix.astype(np.float64), lam=lam), 14, None)
+        near = 2.0**-20 * (1 + np.random.default_rng(seed).integers(0, 6, 14) / 8)
+        features = np.diag(np.sqrt(-np.log(near))).astype(np.float32)  # similarities are products of two
+        view = view_of(torch.from_numpy(features), "rbf", 1.0)
+        picks = ENGINES["graph_cut"](view, Partition.whole(14, 14), lam=lam, block=1)
+        similarity = oracle.similarity(features, "rbf", gamma=1.0)
+        expected, _ = oracle.greedy(oracle.GraphCut(similarity, lam=lam), 14, None)
         assert picks.rows[0].tolist() == expected, f"seed {seed}"
 
 

@@ -1,8 +1,7 @@
-"""Facility location over a sparse matrix: every ground set as if it were alone, and all by one native call."""
+"""Engines over a sparse matrix: every ground set as if it were alone, and all by one native call."""
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import numpy as np
@@ -13,12 +12,10 @@ import fastcore
 from fastcore import ops
 from fastcore.assignment import assign
 from fastcore.budget import Partition
-from fastcore.greedy.facility_location import facility_location
-from fastcore.greedy.graph_cut import graph_cut
 from fastcore.greedy.picks import Picks
 from fastcore.similarity import SparseSimilarity
 from tests import oracle
-from tests.greedy.support import Watch, check_gains, gains_of, rows_of
+from tests.greedy.support import ENGINES, Watch, check_gains, gains_of, rows_of
 from tests.ops.backends import CUDA, require
 
 BACKENDS = pytest.mark.parametrize("backend", ["reference", "cpu", "simt", CUDA])
@@ -60,9 +57,15 @@ def sparse(dense: np.ndarray, backend: str = "cpu") -> SparseSimilarity:
         )
 
 
-def pick(view: SparseSimilarity, partition: Partition, backend: str, **options: Any) -> Picks:
+def pick(
+    view: SparseSimilarity,
+    partition: Partition,
+    backend: str,
+    method: str = "facility_location",
+    **options: Any,
+) -> Picks:
     with ops.use_backend(require(backend)):
-        return facility_location(view, partition, **options)
+        return ENGINES[method](view, partition, **options)
 
 
 def expected_of(
@@ -149,22 +152,57 @@ def test_a_tie_costs_one_gain(threads, backend):
     assert picks.info["evaluations"] == n
 
 
-def test_there_is_no_loop_over_classes():
+@BACKENDS
+@pytest.mark.parametrize("kind", ["random", "integers", "scales"])
+def test_graph_cut_of_every_set_as_if_it_were_alone(kind, backend):
+    for seed, lam in enumerate((0.4, 1.0, 3.0)):
+        partition = mixed(seed, SIZES, BUDGETS)
+        dense = matrix(seed, partition, kind)
+        if seed == 2:
+            dense = np.where(np.abs(dense) > np.abs(dense.T), dense, dense.T)
+        fixed = [int(members(partition, g)[-1]) for g in (0, 2, 5, 9)] if seed != 1 else []
+        options = {"preselected": torch.tensor(fixed)} if fixed else {}
+        got = pick(sparse(dense, backend), partition, backend, "graph_cut", lam=lam, **options)
+        assert got.rows.shape == got.gains.shape == (len(SIZES), max(BUDGETS))
+        assert not got.gains[got.rows < 0].any()
+        for g, budget in enumerate(BUDGETS):
+            rows = members(partition, g)
+            here = [int(np.flatnonzero(rows == row)[0]) for row in fixed if row in rows]
+            if not len(rows):
+                assert rows_of(got, g) == []
+                continue
+            problem = oracle.GraphCut(dense[np.ix_(rows, rows)], lam, here)
+            picks, gains = oracle.greedy(problem, min(budget, len(rows) - len(here)))
+            assert rows_of(got, g) == rows[picks].tolist(), f"seed {seed} set {g}"
+            if picks:
+                check_gains(gains_of(got, g), gains, f"seed {seed} set {g}", problem.size)
+
+
+@pytest.mark.parametrize(("method", "choices"), [("facility_location", 2), ("graph_cut", 1)])
+def test_there_is_no_loop_over_classes(method, choices):
+    """And none over picks: more of them take no more calls, and no more waits of the host."""
     require("cpu")
-    partitions = [Partition.by_label(torch.arange(2000) % classes, 800) for classes in (20, 400)]
+    partitions = [
+        Partition.by_label(torch.arange(2000) % classes, k)
+        for classes, k in ((20, 800), (400, 800), (20, 80))
+    ]
     view = sparse(matrix(3, partitions[0], "random"))
-    watches = []
-    for partition, stop_at in itertools.product(partitions, (None, 0.5)):
-        with Watch() as watch:
-            facility_location(view, partition, stop_at=stop_at, preselected=torch.tensor([5, 17]))
-        watches.append(watch)
-    calls = [watch.calls for watch in watches]
-    assert calls[2] <= calls[0] and calls[3] <= calls[1], calls
-    assert all(watch.named["facility_location_sparse"] == 1 for watch in watches)
+    for options in ({}, {"stop_at": 0.5})[:choices]:
+        watches = []
+        for partition in partitions:
+            with Watch() as watch:
+                ENGINES[method](view, partition, preselected=torch.tensor([5, 17]), **options)
+            watches.append(watch)
+        calls, waits = [watch.calls for watch in watches], [watch.waits for watch in watches]
+        assert max(calls[1:]) <= calls[0] and max(waits[1:]) <= waits[0], (calls, waits)
+        assert all(watch.named[f"{method}_sparse"] == 1 for watch in watches)
 
 
-@pytest.mark.parametrize("stop_at", [None, 0.6])
-def test_progress_tells_of_every_pick(stop_at):
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [("facility_location", {}), ("facility_location", {"stop_at": 0.6}), ("graph_cut", {"lam": 0.4})],
+)
+def test_progress_tells_of_every_pick(method, options):
     class Count:
         total = 0
 
@@ -172,20 +210,22 @@ def test_progress_tells_of_every_pick(stop_at):
             self.total += picks
 
     partition, count = mixed(2, SIZES, BUDGETS), Count()
-    picks = facility_location(
-        sparse(matrix(2, partition, "random")), partition, stop_at=stop_at, progress=count
-    )
+    view = sparse(matrix(2, partition, "random"))
+    picks = ENGINES[method](view, partition, progress=count, **options)
     assert count.total == int((picks.rows >= 0).sum()) > 0
 
 
-def test_no_tensor_is_made_on_another_device():
+@pytest.mark.parametrize(
+    ("method", "options"), [("facility_location", {"stop_at": 0.9}), ("graph_cut", {"lam": 0.4})]
+)
+def test_no_tensor_is_made_on_another_device(method, options):
     """What is made without a device lands on that of the data, or on one where it cannot be used."""
     partition = mixed(4, SIZES, [min(pair) for pair in zip(SIZES, BUDGETS, strict=True)])
     view = sparse(matrix(4, partition, "random"))
-    expected = facility_location(view, partition, stop_at=0.9, preselected=torch.tensor([1]))
-    fixed = torch.tensor([1])
+    options = {"preselected": torch.tensor([1]), **options}
+    expected = ENGINES[method](view, partition, **options)
     with torch.device("meta"):
-        got = facility_location(view, partition, stop_at=0.9, preselected=fixed)
+        got = ENGINES[method](view, partition, **options)
         owners = assign(view, partition, got.rows[got.rows >= 0])
     assert torch.equal(got.rows, expected.rows)
     assert owners.shape == (view.n,)
@@ -198,7 +238,7 @@ def test_a_sparse_matrix_stays_on_the_gpu(balanced):
     dense = matrix(5, partition, "integers")
     labels = np.arange(len(dense)) % 7 if balanced else None
     options = {"metric": "precomputed", "labels": labels, "weights": "cluster"}
-    for method, engine in (("facility_location", facility_location), ("graph_cut", graph_cut)):
+    for method in ("facility_location", "graph_cut"):
         here = fastcore.select(method, torch.from_numpy(dense).to_sparse(), 40, **options)
         there = fastcore.select(method, torch.from_numpy(dense).to_sparse(), 40, device="cuda", **options)
         assert there.info["device"].startswith("cuda")
@@ -206,4 +246,12 @@ def test_a_sparse_matrix_stays_on_the_gpu(balanced):
         assert there.weights.tolist() == here.weights.tolist()
         view = sparse(dense, "cuda")
         assert view.values.is_cuda
-        assert torch.equal(engine(view, partition).rows, engine(sparse(dense), partition).rows)
+        assert torch.equal(
+            ENGINES[method](view, partition).rows, ENGINES[method](sparse(dense), partition).rows
+        )
+
+
+def test_outside_features_are_refused():
+    words = 'preselected: outside features need features, not metric="precomputed"'
+    with pytest.raises(ValueError, match=words):
+        ENGINES["graph_cut"](sparse(np.eye(3)), Partition.whole(3, 1), preselected=torch.ones(1, 3))

@@ -27,6 +27,7 @@ MUTATED = {
     "facility_location_block": ("coverage", "bounds"),
     "facility_location_factored": ("coverage", "bounds"),
     "facility_location_sparse": ("coverage", "bounds"),
+    "graph_cut_sparse": ("values",),
     "linear_cut": ("values",),
     "deepfool_step": ("nearest", "step"),
     "euclidean_tile": ("out",),

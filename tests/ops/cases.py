@@ -39,7 +39,7 @@ from tests.ops.matrix_inputs import (
 )
 from tests.ops.pursuit_inputs import matching_pursuit
 from tests.ops.reduced_inputs import facility_location_factored, nearest_factored
-from tests.ops.sparse_inputs import facility_location_sparse
+from tests.ops.sparse_inputs import facility_location_sparse, graph_cut_sparse
 
 SHAPES = ((1, 1, 1), (1, 1, 33), (3, 50, 33), (2, 257, 33), (2, 40, 257), (1, 1100, 5))  # sets, rows, width
 BLOCKS = ((1, 1), (1, 7), (4, 40), (2, 300))  # sets, block
@@ -151,9 +151,11 @@ def _cases() -> Iterator[Case]:
     for i, kind in enumerate(KINDS):
         # Sets by their rows: one, none, a node of the tree more or less, three levels of it.
         sizes = ((1,), (40,), (0, 31, 1, 0, 33, 32, 64, 7), (5, 0), (1100, 2))
-        yield from (case(facility_location_sparse, each, 0.3, kind) for each in sizes[: 5 if i < 3 else 3])
-    for kind in ("random", "integer"):  # columns so long that the large block of threads takes them
+        for op in (facility_location_sparse, graph_cut_sparse):
+            yield from (case(op, each, 0.3, kind) for each in sizes[: 5 if i < 3 else 3])
+    for kind in ("random", "integer"):  # lists so long that the large block of threads takes them
         yield case(facility_location_sparse, (40, 400), 1.0, kind)
+        yield case(graph_cut_sparse, (40, 80), 1.0, kind)
 
 
 CASES = tuple(_cases())

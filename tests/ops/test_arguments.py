@@ -67,6 +67,7 @@ LEADING = {
     ("euclidean_tile", "norms"),
     ("nearest_factored", "members"),
     *(("facility_location_sparse", name) for name in ("values", "coverage", "budgets")),
+    *(("graph_cut_sparse", name) for name in ("weights", "values", "budgets")),
 }
 """Arguments whose sizes are what the others are compared with."""
 

@@ -144,12 +144,34 @@ def facility_location_sparse(a: Arguments, g: int) -> Pass:
     return picks, gains
 
 
+def graph_cut_sparse(a: Arguments, g: int) -> Pass:
+    offsets, starts = a["offsets"].tolist(), a["starts"].tolist()
+    similarity = np.zeros((len(a["values"]), len(a["values"])))
+    for row, (begin, end) in enumerate(itertools.pairwise(offsets)):
+        similarity[row, a["indices"][begin:end].numpy()] = a["weights"][begin:end].numpy()
+    rows, values = list(range(starts[g], starts[g + 1])), a["values"].numpy()
+    picks: list[int] = []
+    gains: list[float] = []
+    near = np.zeros(len(values))  # to the picks
+    while rows and len(picks) < int(a["budgets"][g]):
+        left = values - a["penalty"] * near
+        now = [-np.inf if row in picks else float(left[row]) for row in rows]
+        found = pick(now, rows, float(a["floor"][g]))
+        if found is None:
+            break
+        picks.append(rows[found[0]])
+        gains.append(now[found[0]])
+        near += similarity[picks[-1]]
+    return picks, gains
+
+
 BRUTE = (
     farthest_first_block,
     graph_cut_block,
     log_det_block,
     facility_location_block,
     facility_location_sparse,
+    graph_cut_sparse,
     herding,
 )
 

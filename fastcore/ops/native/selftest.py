@@ -77,6 +77,12 @@ def cases() -> dict[str, Case]:
         ),
         "farthest_first_block": Case((distances, uniform(SETS, BLOCK) * 9, *block, MOST), (0, 1), (1,)),
         "graph_cut_block": Case((gram, uniform(SETS, BLOCK), *block, floor, 0.3, MOST), (0, 1), (1,)),
+        "graph_cut_sparse": Case(
+            (torch.arange(ROWS + 1) * 3, entries.view(ROWS, 3).sort(1).values.flatten(), uniform(3 * ROWS))
+            + (uniform(ROWS), torch.tensor([0, BLOCK, ROWS]), budgets, floor, 0.3, MOST),
+            (0, 1),
+            (3,),
+        ),
         "linear_cut": Case(
             (features, double[:, :, :3].float().contiguous(), scale, coordinates, uniform(SETS, ROWS))
             + (budgets, floor, 0.003, 1e-5, MOST),  # so little that the call does not end early
