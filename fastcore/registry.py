@@ -88,7 +88,8 @@ class Method:
         pairs: whether a precomputed matrix holds a "similarity" or a "distance".
         sparse: whether a precomputed matrix may be sparse.
         sharded: what may be spread over ranks without labels: the metrics under which one ground set may be (or
-            "probabilities"), and "rows" where the score of a row depends on no other row.
+            the first of its needs, where it has no metric), and "rows" where the score of a row depends on no
+            other row.
         cost: time, in terms of n rows, d features and k picks.
         paper: where the method comes from.
         options: its own options and their defaults.

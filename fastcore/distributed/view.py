@@ -8,6 +8,7 @@ from torch import Tensor
 
 from fastcore.budget import Partition
 from fastcore.distributed.facility_location import facility_location
+from fastcore.distributed.gradient_ascent import gradient_ascent
 from fastcore.distributed.graph_cut import (
     ShardedCut,
     ShardedGradientCut,
@@ -23,8 +24,10 @@ from fastcore.distributed.k_center import (
 )
 from fastcore.distributed.log_det import log_det
 from fastcore.distributed.matrix import MatrixRows
+from fastcore.distributed.neighbours import divergence_from_neighbours
 from fastcore.distributed.shards import Shards
 from fastcore.divergence import Divergence
+from fastcore.gradients import LastLayerGradients
 from fastcore.greedy.batches import Batch, batches
 from fastcore.greedy.picks import Picks
 from fastcore.greedy.sharded import ShardedView
@@ -85,3 +88,40 @@ class ShardedProbabilities(ShardedView):
     def distances(self, batch: Batch) -> ShardedDivergences:
         """Divergences to a growing coreset."""
         return ShardedDivergences(self.shards, Divergence(self.local))
+
+
+class ShardedGradients(ShardedView):
+    """The last-layer gradients of all ranks; `local` are those of this one, or one row of padding."""
+
+    metric = "dot"
+
+    def __init__(self, shards: Shards, local: LastLayerGradients) -> None:
+        self.shards, self.local = shards, local
+        self.n, self.width, self.device = shards.n, local.width, local.device
+
+    def gradient_ascent(self, partition: Partition, validation: Any, **settings: Any) -> Picks:
+        """The engine of gradient ascent, with its validation rows and settings."""
+        return gradient_ascent(self.shards, self.local, partition, validation, **settings)
+
+
+class ShardedFeatures(ShardedView):
+    """The features of all ranks; `local` are those of this one, or one row of padding."""
+
+    metric = "euclidean"
+
+    def __init__(self, shards: Shards, local: Tensor) -> None:
+        self.shards, self.local = shards, local
+        self.n, self.width, self.device = shards.n, local.shape[1], local.device
+
+    def divergence_from_neighbours(self, probabilities: Tensor, count: int) -> Tensor:
+        """(n,) `mean_divergence` from the nearest neighbours of every row, of the probabilities of this rank."""
+        return divergence_from_neighbours(self.shards, self.local, probabilities, count)
+
+
+VIEWS: dict[str, Any] = {
+    "similarity": ShardedRows,
+    "features": ShardedFeatures,
+    "probabilities": ShardedProbabilities,
+    "gradients": ShardedGradients,
+}
+"""The view that stands for the first need of a method."""
