@@ -60,36 +60,37 @@ def symmetric_divergence(p: tuple[Tensor, Tensor], q: tuple[Tensor, Tensor]) -> 
     return torch.where(half < SAME_ROW, 0.0, half)
 
 
-def mean_divergence(probabilities: Tensor, neighbours: Tensor) -> Tensor:
+def mean_divergence(probabilities: Tensor, neighbours: Tensor, others: Tensor | None = None) -> Tensor:
     """(n,) float64 mean of KL(p_j || p_i) over the neighbours j of every row i, in nats.
 
-    neighbours (n, K) are row numbers, -1 for none; a row without neighbours has 0. n K C additions and n C
-    logarithms, in tiles of a few MB. Where the mean is small beside the entropies, differences of logarithms
-    are added up instead: n K C logarithms.
+    neighbours (n, K) are row numbers, -1 for none, of the same probabilities (n, C), or of others (N, C); a row
+    without neighbours has 0. n K C additions and n C logarithms, in tiles of a few MB. Where the mean is small
+    beside the entropies, differences of logarithms are added up instead: n K C logarithms.
     """
     n, classes = probabilities.shape
+    table = probabilities if others is None else others
     out = torch.zeros(n, dtype=torch.float64, device=neighbours.device)
     if neighbours.shape[1] == 0:
         return out
-    entropy = torch.empty_like(out)
-    for part in tiles(n, 16 * classes, TILE_BYTES, out.device):
-        p, logs = with_logs(probabilities[part])
+    entropy = out.new_empty(len(table))
+    for part in tiles(len(table), 16 * classes, TILE_BYTES, out.device):
+        p, logs = with_logs(table[part])
         entropy[part] = p.mul_(logs).sum(1).neg_()
     cancels = (neighbours < 0).any(1)
     for part in tiles(n, 16 * classes, TILE_BYTES, out.device):
-        others = neighbours[part].clamp(min=0)
-        total = torch.zeros(len(others), classes, dtype=torch.float64, device=out.device)
-        for some in others.T:
-            total += probabilities[some].clamp_(min=LEAST)
-        cross = total.mul_(with_logs(probabilities[part])[1]).sum(1).neg_() / others.shape[1]
-        own = entropy[others].mean(1)
+        at = neighbours[part].clamp(min=0)
+        total = torch.zeros(len(at), classes, dtype=torch.float64, device=out.device)
+        for some in at.T:
+            total += table[some].clamp_(min=LEAST)
+        cross = total.mul_(with_logs(probabilities[part])[1]).sum(1).neg_() / at.shape[1]
+        own = entropy[at].mean(1)
         out[part] = cross - own
         cancels[part] |= out[part] < CANCELS * (cross + own)
     rows = cancels.nonzero()[:, 0]
     for part in tiles(len(rows), 8 * neighbours.shape[1] * classes, TILE_BYTES, out.device):
         some = rows[part]
-        logs, others = with_logs(probabilities[some])[1], neighbours[some]
-        p, log_p = with_logs(probabilities[others.clamp(min=0)])
-        each = (p * (log_p - logs.unsqueeze(1))).sum(2).masked_fill(others < 0, 0)
-        out[some] = each.sum(1) / (others >= 0).sum(1).clamp(min=1)
+        logs, at = with_logs(probabilities[some])[1], neighbours[some]
+        p, log_p = with_logs(table[at.clamp(min=0)])
+        each = (p * (log_p - logs.unsqueeze(1))).sum(2).masked_fill(at < 0, 0)
+        out[some] = each.sum(1) / (at >= 0).sum(1).clamp(min=1)
     return out

@@ -20,12 +20,8 @@ def share_of(data: Any, rank: int, ranks: int) -> Any:
     """The rows of one rank, as many as the others have, or one more or less. Memory maps stay unread."""
     if ranks == 1:
         return data
-    from fastcore.signals import Dynamics, Signals
+    from fastcore.signals import Dynamics
 
     if isinstance(data, Dynamics):
         raise ValueError("--group world: a record of training has no shares, select in one process")
-    part = slice(len(data) * rank // ranks, len(data) * (rank + 1) // ranks)
-    if isinstance(data, Signals):
-        held = {name: value[part] for name, value in vars(data).items() if value is not None}
-        return Signals(**held)
-    return data[part]
+    return data[len(data) * rank // ranks : len(data) * (rank + 1) // ranks]

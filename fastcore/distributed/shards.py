@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -58,12 +58,15 @@ class Shards:
 
     def rows(self, view: RowSimilarity, positions: Tensor) -> Outside:
         """The features or gradients of any rows (1, P), on all ranks."""
+        taken = self.side_by_side(view.factors, positions)
+        return LastLayerGradients.of_factors(*taken) if len(taken) > 1 else taken[0]
+
+    def side_by_side(self, factors: Sequence[Tensor], positions: Tensor) -> tuple[Tensor, ...]:
+        """Several arrays (m, d) of any rows (1, P): (P, d) of each, 0 for -1, by one collective."""
         own = self.own(positions)
-        # Side by side, for one collective.
-        held = torch.cat([pick(factor[None], own)[0] for factor in view.factors], 1)
+        held = torch.cat([pick(factor[None], own)[0] for factor in factors], 1)
         united = self.ranks.unite(torch.where(own.mT >= 0, held, 0))
-        taken = united.split([factor.shape[1] for factor in view.factors], 1)
-        return LastLayerGradients.of_factors(*taken) if len(taken) > 1 else united
+        return torch.split(united, [factor.shape[1] for factor in factors], 1)
 
     def columns(self, view: RowSimilarity | DenseSimilarity, positions: Tensor) -> Tensor:
         """Similarity (m, P) in float64 of the rows of this rank with any rows (1, P)."""
@@ -94,6 +97,19 @@ class Shards:
                 rows = values[0, part] if rank == self.ranks.rank else rows
                 yield rank, part, self.ranks.from_rank(rank, rows)
 
+    def fetch(self, values: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """values (m, d) of the rows that this rank asks for, each once (N, d), and where `rows` are among them.
+
+        Row numbers may be repeated; -1 is nowhere, at -1. Ranks ask for different ones, or for none.
+        """
+        there, places = rows >= 0, rows.clone()
+        wanted, places[there] = rows[there].unique(return_inverse=True)
+        ends = torch.tensor(self.counts, device=rows.device).cumsum(0)
+        asked = torch.bincount(torch.bucketize(wanted, ends, right=True), minlength=len(ends)).tolist()
+        given = [every[self.ranks.rank] for every in self.ranks.exchange(asked)]
+        own = self.ranks.move(wanted, asked, given) - self.start
+        return self.ranks.move(values[own], given, asked), places
+
     def best(self, values: Tensor, floor: float | Tensor = 0.0) -> tuple[Tensor, Tensor]:
         """The largest of values (1, m) over all rows and the lowest row (0-dim) that is tied with it."""
         best = self.ranks.largest(values.amax())
@@ -104,7 +120,17 @@ class Shards:
     def top(self, values: Tensor, block: int, floor: Tensor | float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
         """`top_block` over the values (1, m) of all ranks: the rows (1, B) in it, and the bound on the rest.
 
-        Rows of -inf are left out. Every rank offers its own block and a bound on its other rows.
+        Rows of -inf are left out.
+        """
+        rows, _, outside, first = self.leaders(values, block, floor)
+        return rows, outside, first
+
+    def leaders(
+        self, values: Tensor, block: int, floor: Tensor | float = 0.0
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """`top`, and after the rows (1, B) their values (1, B) float64.
+
+        Every rank offers its own block and a bound on its other rows.
         """
         at, outside, first = top_block(values, block, floor)
         offer = torch.full((block, 2), -torch.inf, dtype=torch.float64, device=values.device)
@@ -123,4 +149,4 @@ class Shards:
         best = bounds.amax()
         slack = 4 * (TIE * best.abs() + torch.as_tensor(floor, device=values.device).max())
         reaching = torch.where(bounds >= best - slack.nan_to_num(posinf=0.0), lowest, self.n)
-        return rows[inside[0]][None], best[None], reaching.amin()[None]
+        return rows[inside[0]][None], given[inside[0], 0][None], best[None], reaching.amin()[None]

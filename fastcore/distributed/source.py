@@ -33,8 +33,8 @@ _SAMPLED = ("stochastic", "lazier_than_lazy")
 class ShardedSource(Source):
     """The data of one rank, and where it lies among that of all.
 
-    A rank without rows passes an array or gradients of 0 rows; one row of zeros stands for them in tensors that
-    must have one. Of a matrix over all rows every rank has its rows.
+    A rank without rows passes an array, gradients or Signals of 0 rows; one row of zeros stands for them in
+    tensors that must have one. Of a matrix over all rows every rank has its rows.
     """
 
     whole = False
@@ -45,6 +45,7 @@ class ShardedSource(Source):
         self.ranks = ranks
         count, padded = _padded(method, data)
         super().__init__(method, padded, metric, device, signal)
+        self.labels = data.labels if isinstance(data, Signals) else None
         matrix = self.held if metric == "precomputed" and isinstance(self.held, Tensor) else None
         if matrix is not None and matrix.layout != torch.strided:
             raise TypeError(
@@ -245,6 +246,11 @@ def _padded(method: Method, data: Any) -> tuple[int | None, Any]:
             return None, data
         one = torch.zeros(1, data.classes, device=data.device), torch.zeros(1, data.width, device=data.device)
         return 0, LastLayerGradients(*one)
+    if isinstance(data, Signals):
+        if len(data):
+            return None, data
+        held = {name: value for name, value in vars(data).items() if value is not None}
+        return 0, Signals(**{name: value.new_zeros(1, *value.shape[1:]) for name, value in held.items()})
     shape = getattr(data, "shape", None)
     if shape is None or len(shape) == 0 or shape[0] != 0 or 0 in shape[1:]:
         return None, data

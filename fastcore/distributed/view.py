@@ -8,6 +8,7 @@ from torch import Tensor
 
 from fastcore.budget import Partition
 from fastcore.distributed.facility_location import facility_location
+from fastcore.distributed.gradient_ascent import gradient_ascent
 from fastcore.distributed.graph_cut import (
     ShardedCut,
     ShardedGradientCut,
@@ -24,6 +25,7 @@ from fastcore.distributed.k_center import (
 from fastcore.distributed.log_det import log_det
 from fastcore.distributed.matching_pursuit import matching_pursuit
 from fastcore.distributed.matrix import MatrixRows
+from fastcore.distributed.neighbours import divergence_from_neighbours
 from fastcore.distributed.objectives import objective_of
 from fastcore.distributed.shards import Shards
 from fastcore.divergence import Divergence
@@ -104,14 +106,33 @@ class ShardedGradients(ShardedView):
         self.shards, self.local = shards, local
         self.n, self.width, self.device = shards.n, local.width, local.device
 
+    def gradient_ascent(self, partition: Partition, validation: Any, **settings: Any) -> Picks:
+        """The engine of gradient ascent, with its validation rows and settings."""
+        return gradient_ascent(self.shards, self.local, partition, validation, **settings)
+
     def matching_pursuit(self, partition: Partition, validation: Any, **settings: Any) -> Picks:
         """The engine of matching pursuit, with its validation rows and settings."""
         batch = next(batches(partition, self.device, 4 * self.width))
         return matching_pursuit(self.shards, self.local, partition, batch, validation, **settings)
 
 
+class ShardedFeatures(ShardedView):
+    """The features of all ranks; `local` are those of this one, or one row of padding."""
+
+    metric = "euclidean"
+
+    def __init__(self, shards: Shards, local: Tensor) -> None:
+        self.shards, self.local = shards, local
+        self.n, self.width, self.device = shards.n, local.shape[1], local.device
+
+    def divergence_from_neighbours(self, probabilities: Tensor, count: int) -> Tensor:
+        """(n,) `mean_divergence` from the nearest neighbours of every row, of the probabilities of this rank."""
+        return divergence_from_neighbours(self.shards, self.local, probabilities, count)
+
+
 VIEWS: dict[str, Any] = {
     "similarity": ShardedRows,
+    "features": ShardedFeatures,
     "probabilities": ShardedProbabilities,
     "gradients": ShardedGradients,
 }

@@ -5,11 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fastcore import checks
 from fastcore.budget import Partition
 from fastcore.gradients import LastLayerGradients
-from fastcore.greedy.batches import batches, mark, pick, row_mask
+from fastcore.greedy.batches import Batch, batches, mark, pick, row_mask
 from fastcore.greedy.couplings import Couplings, ValidationRows, taken_rows
 from fastcore.greedy.picks import Collector, Counter, PickList, Picks
+from fastcore.greedy.sharded import ShardedView
 from fastcore.memory import tiles
 from fastcore.numerics import UNIT, full_precision
 from fastcore.ops.choice import TIE
@@ -21,7 +23,7 @@ ROUNDING = 1e-13  # of a gain, as a share of max |g| and the mean length of a va
 
 @full_precision()
 def gradient_ascent(
-    gradients: LastLayerGradients,
+    gradients: LastLayerGradients | ShardedView,
     partition: Partition,
     validation: tuple[LastLayerGradients, Tensor],
     *,
@@ -43,39 +45,98 @@ def gradient_ascent(
     n m float64 numbers, or (n + m) C D; memory: the table, and tiles of some MB. Nothing waits for a GPU between
     the picks of a batch.
     """
+    if isinstance(gradients, ShardedView):
+        rest = {"preselected": preselected, "progress": progress}
+        return gradients.gradient_ascent(partition, validation, eta=eta, refresh=refresh, **rest)
     out, device = Collector(partition), gradients.device
-    source, held = validation[0].to(device), ValidationRows(validation[1], partition.sets)
-    _check(source)
+    source, held = checked(validation, partition.sets, device)
     numbers = gradients.classes + gradients.width + 2 * min(int(held.counts.max()), gradients.width)
     for batch in batches(partition, device, 4 * numbers):
-        delta, h = batch.take(gradients.delta), batch.take(gradients.h)
-        loss = _Validation(source, held.of(batch.sets))
-        couplings = Couplings(h, loss.h).keep()
-        largest = (squared_norms(delta) * (1 + squared_norms(h))).amax(1).sqrt()
-        taken = batch.rows < 0
+        loss = ValidationLoss(source, held.of(batch.sets))
+        rows = OpenRows(gradients, batch, loss.h)
         if closed is not None:
-            taken |= batch.take(closed.to(device))
+            rows.close(batch.take(closed.to(device)))
         if preselected is not None:
             chosen = batch.take(row_mask(preselected, gradients.n, device))
-            taken |= chosen
-            loss.move(h, delta * chosen.unsqueeze(2), eta)
-        made, rounds = PickList(batch), []
+            loss.move(loss.shift(*rows.close(chosen)), eta)
         budgets = partition.budgets[batch.sets]  # what a device would have to be asked for
-        longest = int(budgets.max())
-        for start in range(0, longest, refresh):
-            most = min(refresh, longest - start)
-            slope = loss.slope()
-            gains = couplings.against(slope, delta)
-            floor = ROUNDING * largest * loss.length(slope)
-            new = _best(gains, taken, batch.budgets - start, most, floor)
-            rounds.append((new, pick(gains, new)))
-            loss.move(pick(h, new), pick(delta, new) * (new >= 0).unsqueeze(2), eta)
-            out.count(refreshes=1)
-            if progress is not None:
-                progress.update(int((budgets - start).clamp(0, most).sum()))
-        made.append(*(torch.cat(parts, 1) for parts in zip(*rounds, strict=True)))
-        out.add(batch, made)
+        out.add(batch, climb(rows, loss, batch, budgets, eta, refresh, out, progress))
     return out.picks()
+
+
+def climb(
+    rows: OpenRows,
+    loss: ValidationLoss,
+    batch: Batch,
+    budgets: Tensor,
+    eta: float,
+    refresh: int,
+    out: Collector,
+    progress: Counter | None,
+) -> PickList:
+    """The picks of the sets of a batch, `budgets` (G,) of them, on the CPU; counts refreshes in `out`."""
+    made, rounds = PickList(batch), []
+    longest = int(budgets.max())
+    for start in range(0, longest, refresh):
+        most = min(refresh, longest - start)
+        slope = loss.slope()
+        new, gains = rows.best(slope, loss.length(slope), batch.budgets - start, most)
+        rounds.append((new, gains))
+        if start + most < longest:
+            loss.move(loss.shift(*rows.factors(new)), eta)
+        out.count(refreshes=1)
+        if progress is not None:
+            progress.update(int((budgets - start).clamp(0, most).sum()))
+    made.append(*(torch.cat(parts, 1) for parts in zip(*rounds, strict=True)))
+    return made
+
+
+def checked(
+    validation: tuple[LastLayerGradients, Tensor], sets: int, device: torch.device
+) -> tuple[LastLayerGradients, ValidationRows]:
+    """Validation gradients on a device, and which of them speak for each of so many ground sets."""
+    source = validation[0].to(device)
+    _check(source)
+    return source, ValidationRows(validation[1], sets)
+
+
+class OpenRows:
+    """The rows of the ground sets of one batch: what each would gain, and which may still be picked.
+
+    Attributes:
+        largest: (G,) length of the longest gradient.
+        taken: (G, n) true for rows that may not be picked, and for padding.
+    """
+
+    def __init__(self, gradients: LastLayerGradients, batch: Batch, y: Tensor) -> None:
+        self.delta, self.h = batch.take(gradients.delta), batch.take(gradients.h)
+        self._couplings = Couplings(self.h, y).keep()
+        self.largest = (squared_norms(self.delta) * (1 + squared_norms(self.h))).amax(1).sqrt()
+        self.taken = batch.rows < 0
+
+    def close(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Takes rows (G, n) out of the choice. Returns factors h and delta that are 0 for all others."""
+        self.taken |= rows
+        return self.h, self.delta * rows.unsqueeze(2)
+
+    def gains(self, slope: Tensor) -> Tensor:
+        """(G, n) products of the gradients with that of the loss, of slope (G, m, C); -inf for taken rows."""
+        return self._couplings.against(slope, self.delta).masked_fill_(self.taken, -torch.inf)
+
+    def best(self, slope: Tensor, length: Tensor, left: Tensor, most: int) -> tuple[Tensor, Tensor]:
+        """The rows with the largest gains, positions (G, most), -1 after the last, and their gains; takes them.
+
+        Each set takes as many as it has `left` (G,). Ties go to the lowest row; `length` (G,) is that of the
+        terms of the gradient, for what gains are off by.
+        """
+        gains = self.gains(slope)
+        new = largest(gains, left, most, ROUNDING * self.largest * length)
+        mark(self.taken, new)
+        return new, pick(gains, new)
+
+    def factors(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Factors h (G, P, D) and delta (G, P, C) of the rows at positions (G, P); delta is 0 for -1."""
+        return pick(self.h, positions), pick(self.delta, positions) * (positions >= 0).unsqueeze(2)
 
 
 def _check(validation: LastLayerGradients) -> None:
@@ -96,19 +157,20 @@ def _check(validation: LastLayerGradients) -> None:
             )
 
 
-def _best(gains: Tensor, taken: Tensor, budgets: Tensor, most: int, floor: Tensor) -> Tensor:
-    """Positions (G, most) of the rows with the largest gains (G, n), as many as the budgets (G,) say, then -1.
+def largest(gains: Tensor, budgets: Tensor, most: int, floor: Tensor) -> Tensor:
+    """Positions (G, most) of the largest gains (G, n), as many as the budgets (G,) say, then -1.
 
-    Ties go to the lowest row. Marks them in `taken` (G, n).
+    One after the other; ties, of all that is within TIE or a floor (G,) of the best, go to the lowest row. Rows of
+    -inf are left out.
     """
-    picks = []
+    gains, picks = gains.clone(), []
     for t in range(most):
-        values = gains.masked_fill(taken, -torch.inf)
-        best = values.amax(1, keepdim=True)
-        tied = values >= best - (TIE * best.abs() + floor.unsqueeze(1)).nan_to_num(posinf=0)
-        position = tied.byte().argmax(1)
-        picks.append(torch.where((t < budgets) & (best[:, 0] > -torch.inf), position, -1).unsqueeze(1))
-        mark(taken, picks[-1])
+        best = gains.amax(1, keepdim=True)
+        tied = gains >= best - (TIE * best.abs() + floor.unsqueeze(1)).nan_to_num(posinf=0)
+        position = tied.byte().argmax(1, keepdim=True)
+        gains.scatter_(1, position, -torch.inf)
+        open_yet = (t < budgets.unsqueeze(1)) & (best > -torch.inf)
+        picks.append(torch.where(open_yet, position, -1))
     return torch.cat(picks, 1)
 
 
@@ -118,8 +180,9 @@ def held_out(
     """Rows (m,) to validate on, drawn from every ground set with a budget, and their ground sets (m,).
 
     A share of `split` of the rows of the set, rounded, at least 1, and none that is preselected. Raises ValueError
-    where fewer rows than the budget are left to pick.
+    for a share outside (0, 1), and where fewer rows than the budget are left to pick.
     """
+    checks.number("split", split, "(0, 1)")
     rows, group = partition.rows, partition.membership
     if preselected is not None:
         free = ~torch.isin(rows, preselected.cpu())
@@ -142,7 +205,7 @@ def held_out(
     return rows[kept], group[kept]
 
 
-class _Validation:
+class ValidationLoss:
     """The mean loss of the validation rows of some ground sets, as the last layer moves.
 
     Attributes:
@@ -159,9 +222,13 @@ class _Validation:
         own = (delta.gather(2, self._label) + 1).clamp_(min=UNIT / 4)
         self._logits = delta.clamp_(min=0).scatter_(2, self._label, own).log_()
 
-    def move(self, h: Tensor, delta: Tensor, eta: float) -> None:
-        """Moves the last layer by -eta times the sum of gradients with factors h (G, p, D) and delta (G, p, C)."""
-        self._logits -= eta * Couplings(self.h, h).apply(delta)
+    def shift(self, h: Tensor, delta: Tensor) -> Tensor:
+        """(G, m, C) what the sum of gradients with factors h (G, p, D) and delta (G, p, C) gives the logits."""
+        return Couplings(self.h, h).apply(delta)
+
+    def move(self, shift: Tensor, eta: float) -> None:
+        """Moves the last layer by -eta times the gradients of a shift."""
+        self._logits -= eta * shift
 
     def slope(self) -> Tensor:
         """(G, m, C) derivative of the mean loss by the logits."""

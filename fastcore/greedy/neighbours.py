@@ -7,6 +7,8 @@ tied.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -35,15 +37,19 @@ def nearest_neighbours(features: Tensor, partition: Partition, count: int) -> Te
     found = torch.full((len(features), count), -1, dtype=torch.int64, device=features.device)
     everything = Partition(partition.rows, partition.offsets, partition.sizes)
     for batch in batches(everything, features.device, 4 * features.shape[1]):
-        positions = _Search(features, batch, count).run()
+        positions = Search(features, batch, count).run()
         numbers = batch.numbers(positions.flatten(1)).view_as(positions)
         inside = batch.rows >= 0
         found[batch.rows[inside]] = numbers[inside]
     return found
 
 
-class _Search:
-    """The neighbours of all rows of the sets of one batch."""
+class Search:
+    """The neighbours of all rows of the sets of one batch. Queries are positions (G, Q), -1 for none.
+
+    Attributes:
+        found: (G, n, count) positions, nearest first, -1 after the last.
+    """
 
     def __init__(self, features: Tensor, batch: Batch, count: int) -> None:
         self.x, self.count = batch.take(features), count
@@ -55,67 +61,75 @@ class _Search:
         total = torch.zeros(sets, 1, width, dtype=torch.float64, device=self.x.device)
         for part in tiles(n, 8 * sets * width, _TILE_BYTES, self.x.device):
             total += self.x[:, part].double().sum(1, keepdim=True)
-        self.centre: Tensor = (total / batch.sizes.view(-1, 1, 1)).float()
-        self.norms = torch.empty(sets, n, dtype=torch.float64, device=self.x.device)
-        for part in tiles(n, 8 * sets * width, _TILE_BYTES, self.x.device):
-            self.norms[:, part] = self._centred(self.x[:, part], torch.float64).square().sum(2)
+        self.centre: Tensor = (self._total(total) / batch.sizes.view(-1, 1, 1)).float()
+        self.norms = self._norms(self.x)
+        self.found = torch.full((sets, n, count), -1, dtype=torch.int64, device=self.x.device)
 
     def run(self) -> Tensor:
         """(G, n, count) positions, -1 after the last."""
-        sets, n = self.padding.shape
-        out = torch.full((sets, n, self.count), -1, dtype=torch.int64, device=self.x.device)
         todo = ~self.padding
+        edges = torch.empty(todo.shape, dtype=torch.float64, device=todo.device)
         for dtype in (torch.float32, torch.float64):
             waiting = torch.zeros_like(todo)
-            for part in marked(todo).split(self.queries, 1):
-                squared, at = self._least(part, self.count + SPARE, dtype)
-                unsure = self._unsure(squared, part, dtype)
-                if dtype == torch.float64 and bool(unsure.any()):
-                    at = torch.where(unsure.unsqueeze(2), self._lowest_tied(part, squared, at), at)
-                elif bool(unsure.any()):
-                    g, q = unsure.nonzero(as_tuple=True)
-                    waiting[g, part[g, q]] = True
-                g, q = (part >= 0).nonzero(as_tuple=True)
-                out[g, part[g, q]] = self._nearest(part, at)[g, q]
+            for part, squared, at in self._least(todo, self.count + SPARE, dtype):
+                g, q = self._unsure(squared, part, dtype).nonzero(as_tuple=True)
+                waiting[g, part[g, q]] = True
+                edges[g, part[g, q]] = squared[g, q, self.count - 1].double()
+                self._settle(part, at)
             todo = waiting
-            if not bool(todo.any()):
-                break
-        return out
+            if not self._any(todo):
+                return self.found
+        # More rows than there is room for are as near as the last neighbour: the lowest of them.
+        for part, _, at in self._least(todo, self.count, torch.float64, edges):
+            self._settle(part, torch.nn.functional.pad(at, (0, SPARE), value=-1))
+        return self.found
+
+    def _total(self, total: Tensor) -> Tensor:
+        """The sum of all rows of each set."""
+        return total
+
+    def _number(self, positions: Tensor) -> Tensor:
+        """The numbers that rows at positions have among those they are compared with."""
+        return positions
+
+    def _any(self, rows: Tensor) -> bool:
+        return bool(rows.any())
+
+    def _norms(self, rows: Tensor) -> Tensor:
+        """(G, T) float64 squared norms of rows (G, T, d), seen from the middle."""
+        norms = torch.empty(rows.shape[:2], dtype=torch.float64, device=rows.device)
+        for part in tiles(rows.shape[1], 8 * len(rows) * rows.shape[2], _TILE_BYTES, rows.device):
+            norms[:, part] = self._centred(rows[:, part], torch.float64).square().sum(2)
+        return norms
+
+    def _settle(self, queries: Tensor, candidates: Tensor) -> None:
+        """Takes the nearest of the candidates (G, Q, M) as the neighbours of queries."""
+        sets, _, width = self.x.shape
+        step = tile_rows(self.x.device, 8 * sets * candidates.shape[2] * width, _TILE_BYTES)
+        for some, at in zip(queries.split(step, 1), candidates.split(step, 1), strict=True):
+            at = at.sort(2).values
+            x = pick(self.x, at.flatten(1)).view(*at.shape, width).double()
+            squared = x.sub_(pick(self.x, some).double().unsqueeze(2)).square_().sum(3)
+            g, q = (some >= 0).nonzero(as_tuple=True)
+            self.found[g, some[g, q]] = nearest(squared, at, self.count)[g, q]
 
     def _centred(self, rows: Tensor, dtype: torch.dtype) -> Tensor:
         return rows.to(dtype) - self.centre.to(dtype)
 
     def _least(
-        self, queries: Tensor, most: int, dtype: torch.dtype, tied: tuple[Tensor, Tensor] | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """The `most` least squared distances (G, Q, most) of rows at queries (G, Q), and whose they are.
+        self, todo: Tensor, most: int, dtype: torch.dtype, edges: Tensor | None = None
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Of rows `todo` (G, n), some queries (G, Q) at a time: them, and what `Leaders` finds.
 
-        Entries after the last are inf, at -1. With `tied`, a lower and an upper bound (G, Q), every value in
-        between counts as the position of its row, those below as -1, and those above as inf.
+        `edges` (G, n) are squared distances with which others tie, see there.
         """
-        sets, n = self.padding.shape
-        y = self._centred(pick(self.x, queries), dtype)
-        own = pick(self.norms, queries).to(dtype).unsqueeze(2)
-        best = torch.full((*queries.shape, most), torch.inf, dtype=dtype, device=y.device)
-        at = torch.full(best.shape, -1, dtype=torch.int64, device=y.device)
-        for start in range(0, n, self.keys):
-            keys = torch.arange(start, min(start + self.keys, n), device=y.device)
-            x = self._centred(self.x[:, start : start + self.keys], dtype)
-            norms = self.norms[:, start : start + self.keys].to(dtype)
-            norms = norms.masked_fill(self.padding[:, start : start + self.keys], torch.inf)
-            squared = torch.baddbmm(norms.unsqueeze(1), y, x.mT, alpha=-2)
-            g, q = ((queries >= start) & (queries < start + len(keys))).nonzero(as_tuple=True)
-            squared[g, q, queries[g, q] - start] = torch.inf
-            if tied is not None:
-                low, high = (bound.unsqueeze(2) for bound in tied)
-                squared += own
-                inside = torch.where(squared < low, -1.0, keys.to(dtype))
-                squared = torch.where(squared <= high, inside, torch.inf)
-            values, columns = squared.topk(min(most, len(keys)), dim=2, largest=False)
-            best, which = torch.cat([best, values], 2).topk(most, dim=2, largest=False)
-            at = torch.cat([at, columns + start], 2).gather(2, which)
-        at = torch.where(best < torch.inf, at, -1)
-        return (best if tied is not None else (best + own).clamp_(min=0)), at
+        for part in marked(todo).split(self.queries, 1):
+            leaders = Leaders(self, part, most, dtype, edges)
+            for start in range(0, self.x.shape[1], self.keys):
+                keys = slice(start, start + self.keys)
+                norms = self.norms[:, keys].masked_fill(self.padding[:, keys], torch.inf)
+                leaders.meet(start, self.x[:, keys], norms)
+            yield leaders.result()
 
     def _error(self, squared: Tensor, queries: Tensor, dtype: torch.dtype) -> Tensor:
         # A squared distance errs by at most relative * (|x|^2 + |y|^2), and |y|^2 <= 2 |x|^2 + 2 distance.
@@ -129,26 +143,61 @@ class _Search:
         apart = last - self._error(last, queries, dtype) > edge + self._error(edge, queries, dtype)
         return ~apart & (last < torch.inf) & (queries >= 0)
 
-    def _lowest_tied(self, queries: Tensor, squared: Tensor, at: Tensor) -> Tensor:
-        """Candidates where more rows than there is room for are as near as the last neighbour."""
-        edge = squared[:, :, self.count - 1]
-        blur = 2 * self._error(edge, queries, torch.float64)
-        _, lowest = self._least(queries, self.count, torch.float64, (edge - blur, edge + blur))
-        return torch.nn.functional.pad(lowest, (0, SPARE), value=-1)
 
-    def _nearest(self, queries: Tensor, candidates: Tensor) -> Tensor:
-        """(G, Q, count) of the candidates (G, Q, M), by squared distances from differences."""
-        sets, _, width = self.x.shape
-        most, parts = candidates.shape[2], []
-        step = tile_rows(self.x.device, 8 * sets * most * width, _TILE_BYTES)
-        for some, at in zip(queries.split(step, 1), candidates.split(step, 1)):
-            at = at.sort(2).values
-            x = pick(self.x, at.flatten(1)).view(*at.shape, width).double()
-            squared = x.sub_(pick(self.x, some).double().unsqueeze(2)).square_().sum(3)
-            squared.masked_fill_(at < 0, torch.inf)
-            edge = squared.kthvalue(self.count, dim=2, keepdim=True).values
-            tied = ((squared - edge).abs() <= TIE * edge) & (edge < torch.inf)
-            squared = torch.where(tied, edge, squared)
-            order = squared.argsort(dim=2, stable=True)[:, :, : self.count]
-            parts.append(at.gather(2, order))
-        return torch.cat(parts, 1)
+class Leaders:
+    """The `most` least squared distances of rows at queries (G, Q), as other rows come in.
+
+    With `edges` (G, n), every row whose distance is that far but for rounding counts by its number, nearer rows
+    come before them, and others are left out.
+    """
+
+    def __init__(
+        self, search: Search, queries: Tensor, most: int, dtype: torch.dtype, edges: Tensor | None = None
+    ) -> None:
+        self._search, self._queries, self._most, self._dtype = search, queries, most, dtype
+        self._own = pick(search.norms, queries).to(dtype).unsqueeze(2)
+        self._best = torch.full((*queries.shape, most), torch.inf, dtype=dtype, device=queries.device)
+        self._at = torch.full(self._best.shape, -1, dtype=torch.int64, device=queries.device)
+        self._edge: Tensor | None = None
+        if edges is not None:
+            edge = pick(edges, queries)
+            self._edge = edge.unsqueeze(2)
+            self._blur = 2 * search._error(edge, queries, dtype).unsqueeze(2)
+
+    def meet(self, start: int, rows: Tensor, norms: Tensor) -> None:
+        """Compares with rows (G, T, d), numbered from `start`, and their norms (G, T) float64, inf for padding."""
+        queries, dtype = self._queries, self._dtype
+        y = self._search._centred(pick(self._search.x, queries), dtype)
+        x = self._search._centred(rows, dtype)
+        squared = torch.baddbmm(norms.to(dtype).unsqueeze(1), y, x.mT, alpha=-2)
+        own = self._search._number(queries) - start
+        g, q = ((own >= 0) & (own < rows.shape[1])).nonzero(as_tuple=True)
+        squared[g, q, own[g, q]] = torch.inf
+        if self._edge is not None:
+            squared += self._own
+            numbers = torch.arange(start, start + rows.shape[1], dtype=dtype, device=rows.device)
+            inside = torch.where(squared < self._edge - self._blur, -1.0, numbers)
+            squared = torch.where(squared <= self._edge + self._blur, inside, torch.inf)
+        values, columns = squared.topk(min(self._most, rows.shape[1]), dim=2, largest=False)
+        best, which = torch.cat([self._best, values], 2).topk(self._most, dim=2, largest=False)
+        self._at = torch.cat([self._at, columns + start], 2).gather(2, which)
+        self._best = best
+
+    def result(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The queries (G, Q), the least squared distances (G, Q, most) and whose they are, inf and -1 for none."""
+        at = torch.where(self._best < torch.inf, self._at, -1)
+        squared = (self._best + self._own).clamp_(min=0) if self._edge is None else self._best
+        return self._queries, squared, at
+
+
+def nearest(squared: Tensor, candidates: Tensor, count: int) -> Tensor:
+    """(G, Q, count) of the candidates (G, Q, M), ascending, those with the least squared distances (G, Q, M).
+
+    Nearest first, ties to the lowest row; -1 is no candidate.
+    """
+    squared = squared.masked_fill(candidates < 0, torch.inf)
+    edge = squared.kthvalue(count, dim=2, keepdim=True).values
+    tied = ((squared - edge).abs() <= TIE * edge) & (edge < torch.inf)
+    squared = torch.where(tied, edge, squared)
+    order = squared.argsort(dim=2, stable=True)[:, :, :count]
+    return candidates.gather(2, order)

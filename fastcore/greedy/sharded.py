@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from fastcore.budget import Partition
 
@@ -62,4 +63,12 @@ class ShardedView:
 
     def matching_pursuit(self, partition: Partition, validation: Any, **settings: Any) -> Picks:
         """The engine of matching pursuit, with its validation rows and settings."""
+        raise NotImplementedError
+
+    def gradient_ascent(self, partition: Partition, validation: Any, **settings: Any) -> Picks:
+        """The engine of gradient ascent, with its validation rows and settings."""
+        raise NotImplementedError
+
+    def divergence_from_neighbours(self, probabilities: Any, count: int) -> Tensor:
+        """(n,) `mean_divergence` from the nearest neighbours of every row; probabilities of this process."""
         raise NotImplementedError

@@ -9,6 +9,7 @@ from fastcore.budget import Partition
 from fastcore.divergence import mean_divergence
 from fastcore.greedy.neighbours import nearest_neighbours
 from fastcore.greedy.picks import Picks
+from fastcore.greedy.sharded import ShardedView
 from fastcore.methods._scores import hardest
 from fastcore.registry import Context, method
 
@@ -18,11 +19,12 @@ from fastcore.registry import Context, method
     needs=("features", "probabilities"),
     order="score",
     hard="high",
+    sharded=("features",),
     cost="n²·d (n·d times the size of a class when balanced), and n·C for each neighbour",
     paper='Margatina et al., "Active learning by acquiring contrastive examples", 2021',
 )
 def cal(
-    features: Tensor,
+    features: Tensor | ShardedView,
     probabilities: Tensor,
     partition: Partition,
     *,
@@ -44,5 +46,8 @@ def cal(
     seeded, or in that of the "row" numbers. Memory: 8 bytes for each neighbour, and tiles of some 100 MB in all.
     """
     count = min(checks.whole("neighbours", neighbours, 1), max(1, int(partition.sizes.max()) - 1))
-    nearest = nearest_neighbours(features, partition, count)
-    return hardest(mean_divergence(probabilities, nearest), partition, keep, ties, context)
+    if isinstance(features, ShardedView):
+        scores = features.divergence_from_neighbours(probabilities, count)
+    else:
+        scores = mean_divergence(probabilities, nearest_neighbours(features, partition, count))
+    return hardest(scores, partition, keep, ties, context)

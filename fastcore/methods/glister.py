@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastcore import checks
 from fastcore.budget import Partition
-from fastcore.gradients import LastLayerGradients
 from fastcore.greedy.batches import row_mask
 from fastcore.greedy.gradient_ascent import gradient_ascent, held_out
 from fastcore.greedy.picks import Picks
@@ -15,11 +16,12 @@ from fastcore.registry import Context, method
     "glister",
     needs=("gradients",),
     validation="required",
+    sharded=("gradients",),
     cost="n·k·C·min(d, m) / refresh, with m validation rows",
     paper='Killamsetty et al., "GLISTER: generalization based data subset selection", 2021',
 )
 def glister(
-    gradients: LastLayerGradients,
+    gradients: Any,
     partition: Partition,
     *,
     eta: float = 0.1,
@@ -48,7 +50,6 @@ def glister(
     if given is not None and split is None:
         validation = given.gradients, given.groups
     elif given is None and split is not None:
-        checks.number("split", split, "(0, 1)")
         rows, groups = held_out(partition, split, context.preselected, context.generator)
         validation = gradients[rows.to(gradients.device)], groups
         closed = row_mask(rows, gradients.n, gradients.device)

@@ -69,6 +69,8 @@ class Source:
         self._known: dict[str, Any] = {}
         if not whole:
             self.held, self._known = _coerced(method, data, metric, device, storage, self.whole)
+        if isinstance(data, Signals | LastLayerGradients) and len(data) == 0:  # arrays were looked at
+            raise ValueError(f"data must not be empty, got {type(data).__name__} of 0 rows")
         if isinstance(data, Dynamics) and not {"dynamics", "error_norms"} & set(method.needs or ["dynamics"]):
             raise self._missing(method.needs[0])
         own = torch.device("cpu") if isinstance(self.held, Dynamics) else self.held.device

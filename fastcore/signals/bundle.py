@@ -57,6 +57,14 @@ class Signals:
     def __len__(self) -> int:
         return self.n
 
+    def __getitem__(self, rows: Any) -> Signals:
+        """The signals of some rows, by a slice, a mask or row numbers; of none for a rank without rows."""
+        some = object.__new__(Signals)
+        for name in self._names():
+            value = getattr(self, name)
+            object.__setattr__(some, name, None if value is None else value[rows])
+        return some
+
     def __repr__(self) -> str:
         held = (f"{name}={tuple(getattr(self, name).shape)}" for name in self._names() if self.has(name))
         return f"Signals({', '.join(held)})"

@@ -70,6 +70,14 @@ def mirrored_gradients(n: int = 60) -> fastcore.LastLayerGradients:
     return fastcore.LastLayerGradients(delta, np.concatenate([one.h.numpy()] * 2))
 
 
+def validation(data: fastcore.LastLayerGradients) -> fastcore.LastLayerGradients:
+    """Gradients of 70 other rows by the same last layer."""
+    random = np.random.default_rng(19)
+    delta = random.dirichlet(np.ones(data.classes), 70) - np.eye(data.classes)[np.arange(70) % data.classes]
+    h = random.standard_normal((70, data.width))
+    return fastcore.LastLayerGradients(delta.astype(np.float32), h.astype(np.float32))
+
+
 def matrix(kind: str, n: int = 260) -> np.ndarray:
     """Similarities or distances (n, n): with many ties, lopsided, with negative ones, or a kernel."""
     random = np.random.default_rng(17)
@@ -86,13 +94,15 @@ def matrix(kind: str, n: int = 260) -> np.ndarray:
     raise ValueError(kind)
 
 
-def signals(n: int = 120) -> fastcore.Signals:
-    """Embeddings, logits and labels."""
+def signals(n: int = 120, alike: bool = False) -> fastcore.Signals:
+    """Embeddings, logits and labels; those of rows that are alike are small whole numbers, many of them equal."""
     random = np.random.default_rng(11)
+    if alike:
+        embeddings, logits = random.integers(-1, 2, (n, 3)), 3 * random.integers(-1, 2, (n, 5))
+    else:
+        embeddings, logits = random.standard_normal((n, 6)), random.standard_normal((n, 5))
     return fastcore.Signals(
-        embeddings=random.standard_normal((n, 6)).astype(np.float32),
-        logits=random.standard_normal((n, 5)).astype(np.float32),
-        labels=labels(n),
+        embeddings=embeddings.astype(np.float32), logits=logits.astype(np.float32), labels=labels(n)
     )
 
 
@@ -110,7 +120,8 @@ def data_of(kind: str) -> Any:
         return mirrored_gradients()
     if kind.endswith(" matrix"):
         return matrix(kind.removesuffix(" matrix"))
-    return signals() if kind == "signals" else features(kind)
+    given = {"signals": (120, False), "alike signals": (300, True), "few signals": (5, False)}
+    return signals(*given[kind]) if kind in given else features(kind)
 
 
 @dataclass
@@ -138,8 +149,8 @@ class Case:
             settings["preselected"] = data[5:9] if factored else features(self.data)[5:9] * 1.5
         if "validation" in settings:
             groups = [0, 1, 2, 3, 4, 0, 1] * 10 if self.balanced else [0] * 70
-            settings["validation"] = gradients(90)[20:], groups
-        if self.balanced and self.data != "signals":
+            settings["validation"] = validation(data), groups
+        if self.balanced and not isinstance(data, fastcore.Signals):
             codes = labels(len(data))
             settings["labels"] = CLASSES[codes] if self.shards == "empty" else codes
         return data, settings
@@ -148,11 +159,9 @@ class Case:
         """The same for one of `size` ranks: of data and labels its own rows."""
         data, settings = self.arguments()
         start, stop = bounds(self.shards, len(data), size)[rank:][:2]
-        if isinstance(data, fastcore.Signals) and start == stop:
-            start, stop = 0, 1
         if "labels" in settings:
             settings["labels"] = settings["labels"][start:stop]
-        return part(data, start, stop), settings
+        return data[start:stop], settings
 
 
 def bounds(shards: str, n: int, size: int) -> list[int]:
@@ -162,14 +171,6 @@ def bounds(shards: str, n: int, size: int) -> list[int]:
     if shards == "uneven":  # one row on the last rank, and the first one holds most of the rest
         return [0, *([n - 1 - (size - 2) * (n // 4)] if size > 1 else []), *[n - 1] * (size > 2), n]
     return [0, 0, *[n // 3] * (size > 2), n]  # none on the first rank
-
-
-def part(data: Any, start: int, stop: int) -> Any:
-    """Rows of any kind of data."""
-    if isinstance(data, fastcore.Signals):
-        held = {name: value[start:stop] for name, value in vars(data).items() if value is not None}
-        return fastcore.Signals(**held)
-    return data[start:stop]
 
 
 _WHOLE_GRADIENTS = {
@@ -276,6 +277,17 @@ def _cases() -> dict[str, Case]:
     add("gradmatch", "gradients", 30, {}, "empty", balanced=True)
     add("gradmatch", "gradients", 30, {"validation": "other"}, balanced=True)
     add("glister", "gradients", 30, {"validation": "other", "refresh": 2}, balanced=True)
+    for shards in ("even", "uneven", "empty"):
+        add("glister", "gradients", 40, {"validation": "other"}, shards)
+        add("glister", "alike gradients", 60, {"validation": "other", "refresh": 25}, shards)
+    add(
+        "glister",
+        "gradients",
+        30,
+        {"validation": "other", "refresh": 7, "eta": 0.5, "preselected": [3, 119, 60]},
+    )
+    add("glister", "alike gradients", 60, {"validation": "other", "preselected": [0, 399]}, "even")
+    add("glister", "gradients", 120, {"validation": "other", "refresh": 200}, "empty")
     for data in ("gradients", "alike gradients"):
         for shards in ("even", "uneven", "empty"):
             small = shards == "even" and data == "alike gradients"
@@ -334,7 +346,12 @@ def _cases() -> dict[str, Case]:
     add("facility_location", "lopsided matrix", 260, given | {"stop_at": 0.97}, "empty")
     add("uniform", "whole matrix", 20, given, "empty")
     for method in ("craig", "graph_cut", "gradmatch", "cal", "entropy", "grand"):
-        add(method, "signals", 25, {}, balanced=True)
+        add(method, "signals", 25, {}, "empty" if method in ("cal", "graph_cut") else "uneven", balanced=True)
+    for shards in ("even", "uneven", "empty"):
+        add("cal", "signals", 40, {"balance": False}, shards)
+        add("cal", "alike signals", 150, {"balance": False, "neighbours": 25}, shards)
+    add("cal", "alike signals", 40, {"balance": False, "keep": "middle", "preselected": [3, 299, 60]}, "even")
+    add("cal", "few signals", 3, {"balance": False, "keep": "easy", "ties": "row"}, "empty")
     add("gradmatch", "signals", 25, {"preselected": [0, 1, 5, 118]}, balanced=True)
     for shards in ("even", "uneven", "empty"):
         add("gradmatch", "gradients", 40, {}, shards)

@@ -81,6 +81,11 @@ MISTAKES = {
         labels=CODES,
         validation=(fastcore.LastLayerGradients(ROWS[:, :3], ROWS), CODES),
     ),
+    "narrow validation without labels": _same(
+        method="glister", data=GRADIENTS, validation=fastcore.LastLayerGradients(ROWS[:, :3], ROWS)
+    ),
+    "validation of no softmax": _same(method="glister", data=GRADIENTS, validation=GRADIENTS),
+    "split": _same(method="glister", data=GRADIENTS, split=0.2),
     "nan": _on_last(data=NAN),
     "bad option": _on_last(beta=0.5),
     "short labels": lambda rank, size: _same(labels=[0] * (30 - rank // (size - 1)))(rank, size),

@@ -155,6 +155,15 @@ SAYS = {
         "ValueError",
         "validation gradients must be of 4 classes and width 4 like data, got 3 and 4",
     ),
+    "narrow validation without labels": (
+        "ValueError",
+        "validation gradients must be of 4 classes and width 4 like data, got 3 and 4",
+    ),
+    "validation of no softmax": (
+        "ValueError",
+        "validation must have rows delta = softmax - onehot for glister",
+    ),
+    "split": ("ValueError", "split=0.2 of glister cannot be spread over ranks: use validation="),
     "nan": ("ValueError", "data must be finite in float32, got nan at row 7, column 0"),
     "bad option": ("TypeError", "k_center does not take beta=0.5"),
     "short labels": ("ValueError", "labels must have shape (30,), one label a row, got (29,)"),

@@ -14,7 +14,7 @@ from fastcore.distributed.shards import Shards
 from fastcore.greedy.facility_location import facility_location as alone
 from fastcore.greedy.picks import Picks
 from fastcore.similarity import view
-from tests.distributed.cases import data_of, part
+from tests.distributed.cases import data_of
 from tests.distributed.threads import on_ranks
 
 COUNTS = [300, 1, 299]
@@ -24,13 +24,13 @@ TABLE, LISTS, NOTHING = 1 << 24, 300_000, 1
 
 def chosen(kind: str, metric: str, k: int, memory: int, **settings: Any) -> tuple[Picks, Picks]:
     """The picks of one process, and of the first of several ranks."""
-    data = part(data_of(kind), 0, sum(COUNTS))
+    data = data_of(kind)[: sum(COUNTS)]
     data = torch.from_numpy(data) if not hasattr(data, "delta") else data
     whole = view(data, metric)
     partition = Partition.whole(len(data), k)
 
     def work(shards: Shards) -> Picks:
-        local = view(part(data, shards.start, shards.start + shards.count), metric)
+        local = view(data[shards.start : shards.start + shards.count], metric)
         local.parameter = whole.parameter
         return facility_location(shards, local, partition, memory=memory, **settings)
 

@@ -38,6 +38,11 @@ class Threads(Ranks):
     def unite(self, values: Tensor) -> Tensor:
         return self.sum(values)
 
+    def move(self, values: Tensor, sent: list[int], received: list[int]) -> Tensor:
+        parts = [theirs.split(counts)[self.rank] for theirs, counts in self._all((values, sent))]
+        assert [len(part) for part in parts] == received
+        return torch.cat(parts)
+
 
 def on_ranks(counts: list[int], work: Callable[[Shards], Any]) -> list[Any]:
     """What `work` returns on every rank; raises what it raises."""

@@ -107,6 +107,14 @@ def test_ties_that_rounding_hides():
         assert set(found(features, np.zeros(81, int), 9)[0]) == expected, seed
 
 
+def test_more_ties_that_rounding_hides_than_candidates(tiles):
+    """Rows that have the same numbers in another order are as far from one whose numbers are all equal."""
+    rng = np.random.default_rng(3)
+    numbers = normal(rng, 1, 40)[0]
+    features = np.stack([np.full(40, 0.3, np.float32), *(rng.permutation(numbers) for _ in range(60))])
+    assert found(features, np.zeros(61, int), 9)[0].tolist() == list(range(1, 10))
+
+
 def test_the_number_of_candidates_is_no_part_of_the_answer(monkeypatch):
     features = np.random.default_rng(2).integers(0, 4, (200, 4)).astype(np.float32)
     labels = np.zeros(200, int)

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
+from fastcore import select
 from fastcore.signals import compute
 from tests.signals.networks import CLASSES, Items, Tokens, Wrap, data, small
 
@@ -42,6 +43,16 @@ def test_signals_are_what_the_network_says():
     torch.testing.assert_close(signals.losses.double(), losses, rtol=1e-5, atol=1e-6)
     assert torch.equal(signals.labels, Y)
     assert not any(getattr(signals, name).requires_grad for name in ALL)
+
+
+def test_signals_of_some_rows():
+    signals = compute(small(), (X, Y), ("embeddings", "labels"))
+    some = signals[[3, 0]]
+    assert torch.equal(some.embeddings, signals.embeddings[[3, 0]]) and torch.equal(some.labels, Y[[3, 0]])
+    assert some.logits is None and len(signals[Y == 0]) == int((Y == 0).sum())
+    for none in (signals[:0], compute(small(), (X, Y)).gradients[:0]):
+        with pytest.raises(ValueError, match=r"data must not be empty, got \w+ of 0 rows"):
+            select("k_center", none, 1)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 8, 36, 37, 1000])
