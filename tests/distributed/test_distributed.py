@@ -18,7 +18,8 @@ import torch
 
 import fastcore
 from tests.distributed import mistakes
-from tests.distributed.cases import CASES, Case, data_of
+from tests.distributed.cases import CASES, Case
+from tests.distributed.data import data_of
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -223,7 +224,7 @@ import os, sys
 sys.path.insert(0, sys.argv[4])
 import fastcore
 from fastcore.distributed.shards import Shards
-from cases import data_of
+from data import data_of
 
 rank, how, method, kind = int(os.environ["RANK"]), *sys.argv[1:4]
 calls = [0]

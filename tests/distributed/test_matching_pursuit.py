@@ -14,7 +14,7 @@ from fastcore.gradients import LastLayerGradients
 from fastcore.greedy import pursuits
 from fastcore.greedy.matching_pursuit import matching_pursuit
 from fastcore.greedy.picks import Picks
-from tests.distributed.cases import gradients
+from tests.distributed.data import gradients
 from tests.distributed.threads import Threads, on_ranks
 
 COUNTS = [70, 1, 49]
