@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import socket
 from collections.abc import Iterator
 from copy import copy
 from typing import Any
@@ -11,16 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastcore.distributed.communication import Ranks
 from fastcore.distributed.lazy_block import LazyBlockOverRanks, ListsOverRanks
 from fastcore.distributed.matrix import MatrixRows
+from fastcore.distributed.room import spare_bytes_of
 from fastcore.distributed.shards import Shards
 from fastcore.gradients import LastLayerGradients
 from fastcore.greedy.active_lists import SHARE
 from fastcore.greedy.batches import Batch, marked, pick
 from fastcore.greedy.coverage import FLOOR, Coverage, FeatureCoverage, reached
 from fastcore.greedy.gradients import TRIANGLE, GradientCoverage
-from fastcore.memory import TILE_BYTES, block_rows, current, spare_bytes, table_fits
+from fastcore.memory import TILE_BYTES, block_rows, current, table_fits
 from fastcore.ops import backend_of
 from fastcore.ops.coverage_gains import coverage_gains
 from fastcore.ops.facility_location_block import similarity_of_products
@@ -62,7 +61,9 @@ class CoverageOverRanks(Coverage):
     def make_room(self, memory: int | None) -> None:
         """Keeps the similarities of all candidates, or finds how many a pass may take and room for lists."""
         device, own = self.coverage.device, self.coverage.shape[1]
-        limit = min(_share(self.ranks, device) if memory is None else memory, current().of(device).block)
+        limit = min(
+            spare_bytes_of(self.ranks, device) if memory is None else memory, current().of(device).block
+        )
         fits = table_fits(device, 4 * self.shards.n * own, limit)
         rows = block_rows(device, 4 * own, self.shards.n)
         # Half is for lists, the rest for blocks and copies.
@@ -218,15 +219,6 @@ class CoverageOverRanks(Coverage):
     def selective(self) -> bool:
         """Whether sums over a row do not depend on how many rows there are: then some rows are enough."""
         return backend_of("project", self.coverage.device) != "reference"
-
-
-def _share(ranks: Ranks, device: torch.device) -> int:
-    """Bytes of a third of what is free that are for this rank: others may be on the same device."""
-    cuda = device.type == "cuda"
-    place = f"{socket.gethostname()} {torch.cuda.get_device_properties(device).uuid if cuda else device.type}"
-    every = ranks.exchange([place, spare_bytes(device)])
-    beside = [spare for other, spare in every if other == place]
-    return int(min(beside)) // len(beside)
 
 
 class ShardedCoverage(CoverageOverRanks, FeatureCoverage):

@@ -127,9 +127,9 @@ class ShardedSource(Source):
     def _check(self, partition: Partition, options: dict[str, Any]) -> None:
         """Raises ValueError for what cannot be spread over ranks."""
         name, optimizer = self.method.name, options.get("optimizer", "lazy")
-        if optimizer in _SAMPLED:
+        if optimizer in _SAMPLED and partition.sets > 1:
             raise ValueError(
-                f"optimizer={optimizer!r} draws rows set after set: it cannot be spread over ranks"
+                f"optimizer={optimizer!r} draws rows class after class: over ranks it takes one ground set"
             )
         if options.get("split") is not None:
             raise ValueError(
@@ -139,10 +139,9 @@ class ShardedSource(Source):
             return
         if self.method.needs[0] in self.method.sharded:
             return
-        if self.metric in self.method.sharded and optimizer == "lazy":
+        if self.metric in self.method.sharded:
             return
         how = f" with metric={self.metric!r}" if self.metric else ""
-        how += f" and optimizer={optimizer!r}" if optimizer != "lazy" else ""
         raise ValueError(
             f"{name}{how} over one ground set cannot be spread over ranks: pass labels=, which spreads the "
             "classes, or select in one process"

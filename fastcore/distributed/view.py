@@ -23,12 +23,15 @@ from fastcore.distributed.k_center import (
     ShardedProducts,
 )
 from fastcore.distributed.log_det import log_det
+from fastcore.distributed.matching_pursuit import matching_pursuit
 from fastcore.distributed.matrix import MatrixRows
 from fastcore.distributed.neighbours import divergence_from_neighbours
+from fastcore.distributed.objectives import objective_of
 from fastcore.distributed.shards import Shards
 from fastcore.divergence import Divergence
 from fastcore.gradients import LastLayerGradients
 from fastcore.greedy.batches import Batch, batches
+from fastcore.greedy.objectives import Objective
 from fastcore.greedy.picks import Picks
 from fastcore.greedy.sharded import ShardedView
 from fastcore.similarity import FeatureSimilarity, GradientSimilarity
@@ -59,6 +62,10 @@ class ShardedRows(ShardedView):
         if isinstance(self.local, GradientSimilarity):
             return ShardedGradientCut(self.shards, self.local, lam)
         return ShardedCut(self.shards, self.local, lam)
+
+    def objective(self, name: str, lam: float, ridge: float | None) -> Objective:
+        """A set function by name, for the optimizers that evaluate gains."""
+        return objective_of(self.shards, self.local, name, lam, ridge)
 
     def facility_location(self, partition: Partition, **settings: Any) -> Picks:
         """The engine of facility location, with its settings."""
@@ -102,6 +109,11 @@ class ShardedGradients(ShardedView):
     def gradient_ascent(self, partition: Partition, validation: Any, **settings: Any) -> Picks:
         """The engine of gradient ascent, with its validation rows and settings."""
         return gradient_ascent(self.shards, self.local, partition, validation, **settings)
+
+    def matching_pursuit(self, partition: Partition, validation: Any, **settings: Any) -> Picks:
+        """The engine of matching pursuit, with its validation rows and settings."""
+        batch = next(batches(partition, self.device, 4 * self.width))
+        return matching_pursuit(self.shards, self.local, partition, batch, validation, **settings)
 
 
 class ShardedFeatures(ShardedView):

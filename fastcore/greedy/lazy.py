@@ -15,6 +15,7 @@ from fastcore.budget import Partition
 from fastcore.gradients import LastLayerGradients
 from fastcore.greedy.objectives import FacilityLocation, GraphCut, LogDet, Objective
 from fastcore.greedy.picks import Counter, Picks
+from fastcore.greedy.sharded import ShardedView
 from fastcore.numerics import full_precision
 from fastcore.rows import resident_only
 from fastcore.similarity import Outside, Similarity
@@ -25,7 +26,7 @@ _FIRST_BATCH = 8
 @full_precision()
 def maximize(
     objective_name: str,
-    view: Similarity,
+    view: Similarity | ShardedView,
     partition: Partition,
     *,
     optimizer: str,
@@ -62,7 +63,7 @@ def maximize(
 
     Returns picks with ``info["evaluations"]``, the gains computed, and ``info["shrinks"]``.
     """
-    resident_only(getattr(view, "features", None), f"optimizer={optimizer!r}")
+    resident_only(getattr(getattr(view, "local", view), "features", None), f"optimizer={optimizer!r}")
     sampled, discount = optimizer in ("stochastic", "lazier_than_lazy"), 1.0
     if optimizer == "approximate_lazy":
         discount = beta
@@ -96,7 +97,11 @@ def maximize(
     return Picks(picks, gains, info={"evaluations": evaluations, "shrinks": shrinks})
 
 
-def _objective(name: str, view: Similarity, rows: Tensor, lam: float, ridge: float | None) -> Objective:
+def _objective(
+    name: str, view: Similarity | ShardedView, rows: Tensor, lam: float, ridge: float | None
+) -> Objective:
+    if isinstance(view, ShardedView):
+        return view.objective(name, lam, ridge)
     if name == "facility_location":
         return FacilityLocation(view, rows)
     if name == "graph_cut":

@@ -25,6 +25,8 @@ class Objective:
     Attributes:
         floor: what a gain may be off by where it should be 0; part of the rule for ties.
         shrinks: whether no gain ever grows when a row is added. Only then is an old gain an upper bound.
+
+    Arrays of (held,) numbers are those of all rows; of the rows of one process where they are spread over several.
     """
 
     floor: float = 0.0
@@ -33,7 +35,7 @@ class Objective:
     def __init__(self, view: Similarity, rows: Tensor) -> None:
         self.view = view
         self.rows = rows.to(view.device)
-        self._among = None if len(rows) == view.n else self.rows
+        self._among: Tensor | None = None if len(rows) == view.n else self.rows
 
     def gains(self, candidates: Tensor) -> Tensor:
         """(m,) float64: by how much the function would grow with each of the m candidates alone."""
@@ -51,20 +53,51 @@ class Objective:
         """The smallest gain that is tied with the best one."""
         return best - (TIE * abs(best) + self.floor)
 
+    def diagonal(self) -> Tensor:
+        """(held,) float64 similarity of every row with itself."""
+        return self.view.diagonal()[self.rows]
+
+    def outside(self, features: Outside) -> Tensor:
+        """(held, m) float64 similarity with outside rows."""
+        return self.view.external(features, self._among)  # type: ignore[union-attr, arg-type]
+
+    def largest(self, values: Tensor) -> float:
+        """The largest of values (held,)."""
+        return float(values.max())
+
+    def total(self, sums: Tensor) -> Tensor:
+        """Sums over all rows, from those over the rows that are held."""
+        return sums
+
+    def everywhere(self, values: Tensor) -> Tensor:
+        """values (rows,) of all rows, from those (held,) of the rows that are held."""
+        return values
+
+    def take(self, values: Tensor, candidates: Tensor) -> Tensor:
+        """(m, ...) of values (held, ...), of any candidates."""
+        return values[candidates]
+
+    def place(self, candidate: int) -> Tensor:
+        """Where the candidate is among the rows that are held: (1,), or nowhere, (0,)."""
+        return torch.tensor([candidate], device=self.rows.device)
+
     def columns(self, candidates: Tensor) -> Tensor:
-        """(rows, m) float64 similarity of the ground set with the candidates."""
+        """(held, m) float64 similarity of the ground set with the candidates."""
         return self.view.columns(self.rows[candidates], self._among)
 
     def column(self, candidate: int) -> Tensor:
-        """(rows,) float64 similarity of the ground set with one candidate."""
+        """(held,) float64 similarity of the ground set with one candidate."""
         return self.columns(torch.tensor([candidate], device=self.rows.device))[:, 0]
 
     def tiles(self, candidates: Tensor) -> Iterator[Tensor]:
         """The columns of the candidates, a few at a time."""
-        # A sparse view spreads each column over all its rows before it takes those of the ground set.
-        few = tile_rows(self.view.device, 8 * self.view.n, 4 * TILE_BYTES)
-        for some in candidates.split(few):
+        for some in candidates.split(self.few()):
             yield self.columns(some)
+
+    def few(self) -> int:
+        """Columns in a tile."""
+        # A sparse view spreads each column over all its rows before it takes those of the ground set.
+        return tile_rows(self.view.device, 8 * self.view.n, 4 * TILE_BYTES)
 
 
 class FacilityLocation(Objective):
@@ -72,20 +105,19 @@ class FacilityLocation(Objective):
 
     def __init__(self, view: Similarity, rows: Tensor) -> None:
         super().__init__(view, rows)
-        self.floor = _FLOOR * float(view.diagonal()[self.rows].abs().max())
-        self.coverage = torch.zeros(len(rows), dtype=torch.float64, device=view.device)
+        diagonal = self.diagonal()
+        self.floor, self.coverage = _FLOOR * self.largest(diagonal.abs()), torch.zeros_like(diagonal)
 
     def gains(self, candidates: Tensor) -> Tensor:
         parts = [(tile - self.coverage[:, None]).clamp(min=0).sum(0) for tile in self.tiles(candidates)]
-        return torch.cat(parts)
+        return self.total(torch.cat(parts))
 
     def add(self, candidate: int) -> None:
         self.coverage = self.coverage.maximum(self.column(candidate))
 
     def condition(self, features: Outside) -> None:
         if len(features):
-            outside = self.view.external(features, self._among)  # type: ignore[union-attr, arg-type]
-            self.coverage = self.coverage.maximum(outside.amax(1))
+            self.coverage = self.coverage.maximum(self.outside(features).amax(1))
 
 
 class GraphCut(Objective):
@@ -95,6 +127,8 @@ class GraphCut(Objective):
     gain of j by lam * (s_ij + s_ji), so gains shrink for any lam >= 0 unless a similarity is negative.
     """
 
+    _mirror: DenseSimilarity | SparseSimilarity | None = None
+
     def __init__(self, view: Similarity, rows: Tensor, lam: float = 1.0) -> None:
         super().__init__(view, rows)
         self.lam = lam
@@ -102,24 +136,29 @@ class GraphCut(Objective):
         for tile in self.tiles(torch.arange(len(rows), device=view.device)):
             totals.append(tile.sum(0))
             least = min(least, float(tile.min()))
-        self.value = torch.cat(totals)
+        self.value = self.total(torch.cat(totals))
         self.floor = _FLOOR * float(self.value.abs().max())
-        self.shrinks = lam >= 0 and least >= -self.floor
-        self.value -= lam * view.diagonal()[self.rows]
-        self._mirror = None if isinstance(view, RowSimilarity) else transposed(view)
+        self.shrinks = lam >= 0 and -self.largest(self.value.new_tensor([-least])) >= -self.floor
+        self.value -= lam * self.everywhere(self.diagonal())
 
     def gains(self, candidates: Tensor) -> Tensor:
         return self.value[candidates]
 
     def add(self, candidate: int) -> None:
-        there = back = self.column(candidate)
-        if self._mirror is not None:
-            back = self._mirror.columns(self.rows[[candidate]], self._among)[:, 0]
+        there = back = self.everywhere(self.column(candidate))
+        if not isinstance(self.view, RowSimilarity):
+            back = self.back(candidate)
         self.value -= self.lam * (there + back)
 
+    def back(self, candidate: int) -> Tensor:
+        """(rows,) float64 similarity of one candidate with the ground set: a row of the matrix."""
+        if self._mirror is None:
+            assert isinstance(self.view, DenseSimilarity | SparseSimilarity)
+            self._mirror = transposed(self.view)
+        return self._mirror.columns(self.rows[[candidate]], self._among)[:, 0]
+
     def condition(self, features: Outside) -> None:
-        outside = self.view.external(features, self._among)  # type: ignore[union-attr, arg-type]
-        self.value -= 2 * self.lam * outside.sum(1)
+        self.value -= 2 * self.lam * self.everywhere(self.outside(features).sum(1))
 
 
 class LogDet(Objective):
@@ -132,33 +171,34 @@ class LogDet(Objective):
     def __init__(self, view: Similarity, rows: Tensor, ridge: float) -> None:
         super().__init__(view, rows)
         self.ridge = ridge
-        diagonal = view.diagonal()[self.rows]
-        self.floor = _FLOOR * float(diagonal.abs().max())
+        diagonal = self.diagonal()
+        self.floor = _FLOOR * self.largest(diagonal.abs())
         self.pivots = diagonal + ridge
-        self.factor = self.pivots.new_empty((0, len(rows)))
+        self.factor = self.pivots.new_empty((0, len(diagonal)))
         self._used = 0
 
     def gains(self, candidates: Tensor) -> Tensor:
-        return self.pivots[candidates].clamp(min=0).log()
+        return self.take(self.pivots, candidates).clamp(min=0).log()
 
     def bar(self, best: float) -> float:
         pivot = torch.tensor(best, dtype=torch.float64).exp()
         return float((pivot - (TIE * pivot + self.floor)).clamp(min=0).log())
 
     def add(self, candidate: int) -> None:
-        pivot = float(self.pivots[candidate])
+        at = torch.tensor([candidate], device=self.rows.device)
+        pivot = float(self.take(self.pivots, at))
         if pivot <= self.floor:
             raise ValueError(
                 f"log_det: row {int(self.rows[candidate])} depends on the {self._used} rows chosen before it "
                 f"(ridge={self.ridge:g}): take fewer picks or a larger ridge"
             )
         known = self.factor[: self._used]
-        row = self.column(candidate) - known[:, candidate] @ known
-        row[candidate] = pivot
+        row = self.column(candidate) - self.take(known.mT, at)[0] @ known
+        row[self.place(candidate)] = pivot
         self._append((row / pivot**0.5)[None])
 
     def condition(self, features: Outside) -> None:
-        outside = self.view.external(features, self._among)  # type: ignore[union-attr, arg-type]
+        outside = self.outside(features)
         others = self.view.of(features)  # type: ignore[union-attr, arg-type]
         own = others.columns(torch.arange(len(features), device=self.view.device))
         own.diagonal().add_(self.ridge)

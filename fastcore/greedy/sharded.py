@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fastcore.greedy.cuts import Cut
     from fastcore.greedy.distances import FeatureDistances
     from fastcore.greedy.divergences import DivergenceDistances
+    from fastcore.greedy.objectives import Objective
     from fastcore.greedy.pairwise import PairwiseDistances
     from fastcore.greedy.picks import Picks
 
@@ -44,6 +45,10 @@ class ShardedView:
         """Graph-cut gains."""
         raise NotImplementedError
 
+    def objective(self, name: str, lam: float, ridge: float | None) -> Objective:
+        """A set function by name, for the optimizers that evaluate gains."""
+        raise NotImplementedError
+
     def facility_location(self, partition: Partition, **settings: Any) -> Picks:
         """The engine of facility location, with its settings."""
         raise NotImplementedError
@@ -54,6 +59,10 @@ class ShardedView:
 
     def herding(self, partition: Partition, **settings: Any) -> Picks:
         """The engine of herding, with its settings."""
+        raise NotImplementedError
+
+    def matching_pursuit(self, partition: Partition, validation: Any, **settings: Any) -> Picks:
+        """The engine of matching pursuit, with its validation rows and settings."""
         raise NotImplementedError
 
     def gradient_ascent(self, partition: Partition, validation: Any, **settings: Any) -> Picks:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastcore import checks
 from fastcore.budget import Partition
-from fastcore.gradients import LastLayerGradients
 from fastcore.greedy.matching_pursuit import matching_pursuit
 from fastcore.greedy.picks import Picks
 from fastcore.registry import Context, method
@@ -13,6 +14,7 @@ from fastcore.registry import Context, method
 @method(
     "gradmatch",
     needs=("gradients",),
+    sharded=("gradients",),
     validation="optional",
     weights="own",
     cost="n·k·(C + d + k)",
@@ -20,7 +22,7 @@ from fastcore.registry import Context, method
     'model training", 2021',
 )
 def gradmatch(
-    gradients: LastLayerGradients,
+    gradients: Any,
     partition: Partition,
     *,
     lam: float = 1e-3,

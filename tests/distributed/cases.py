@@ -8,111 +8,9 @@ from typing import Any
 import numpy as np
 
 import fastcore
+from tests.distributed.data import data_of, features, labels, validation
 
 CLASSES = np.array(["ant", "bee", "cat", "dog", "eel"])
-
-
-def features(kind: str) -> np.ndarray:
-    """Rows for every kind: random, integer-valued with many ties, far from the origin, many copies of few rows."""
-    random = np.random.default_rng(7)
-    if kind == "random":
-        return random.standard_normal((900, 12)).astype(np.float32)
-    if kind == "small":
-        return random.standard_normal((40, 5)).astype(np.float32)
-    if kind == "ties":
-        return random.integers(-2, 3, (700, 3)).astype(np.float32)
-    if kind == "far":
-        return (random.standard_normal((600, 6)) + 1000).astype(np.float32)
-    if kind == "positive":
-        return random.random((800, 6)).astype(np.float32)
-    if kind == "copies":
-        return random.standard_normal((3, 4)).astype(np.float32)[random.integers(0, 3, 1500)]
-    if kind == "line":  # here a pick brings another row's gain down to that of a lower row outside the block
-        return np.random.default_rng(25).integers(1, 7, (120, 1)).astype(np.float32)
-    raise ValueError(kind)
-
-
-def probabilities(n: int = 300) -> np.ndarray:
-    """Rows that sum to 1; every third one is a copy."""
-    logits = np.random.default_rng(3).standard_normal((n, 4)) * 2
-    logits[::3] = logits[0]
-    p = np.exp(logits)
-    return (p / p.sum(1, keepdims=True)).astype(np.float32)
-
-
-def labels(n: int) -> np.ndarray:
-    """Five classes of very different sizes; each of the last two lies at one end of the rows."""
-    given = np.random.default_rng(5).choice(3, n, p=[0.6, 0.3, 0.1])
-    given[:2], given[-3:] = 3, 4
-    return given
-
-
-def gradients(n: int = 120) -> fastcore.LastLayerGradients:
-    """Gradients of 4 classes."""
-    random = np.random.default_rng(9)
-    delta = probabilities(n) - np.eye(4)[random.integers(0, 4, n)]
-    return fastcore.LastLayerGradients(
-        delta.astype(np.float32), random.standard_normal((n, 6)).astype(np.float32)
-    )
-
-
-def alike_gradients(n: int = 400) -> fastcore.LastLayerGradients:
-    """Gradients of small whole numbers: many are equal, some are zero, and inner products have either sign."""
-    random = np.random.default_rng(13)
-    delta = random.integers(-1, 2, (n, 3)).astype(np.float32)
-    return fastcore.LastLayerGradients(delta, random.integers(0, 3, (n, 2)).astype(np.float32))
-
-
-def validation(data: fastcore.LastLayerGradients) -> fastcore.LastLayerGradients:
-    """Gradients of 70 other rows by the same last layer."""
-    random = np.random.default_rng(19)
-    delta = random.dirichlet(np.ones(data.classes), 70) - np.eye(data.classes)[np.arange(70) % data.classes]
-    h = random.standard_normal((70, data.width))
-    return fastcore.LastLayerGradients(delta.astype(np.float32), h.astype(np.float32))
-
-
-def matrix(kind: str, n: int = 260) -> np.ndarray:
-    """Similarities or distances (n, n): with many ties, lopsided, with negative ones, or a kernel."""
-    random = np.random.default_rng(17)
-    if kind == "lopsided":
-        return random.random((n, n)).astype(np.float32)
-    if kind == "negative":
-        return random.integers(-4, 5, (n, n)).astype(np.float32)
-    if kind == "whole":
-        numbers = random.integers(0, 4, (n, n))
-        return (numbers + numbers.T).astype(np.float32)
-    if kind == "kernel":
-        rows = random.standard_normal((n, 8))
-        return np.exp(-0.1 * ((rows[:, None] - rows) ** 2).sum(2)).astype(np.float32)
-    raise ValueError(kind)
-
-
-def signals(n: int = 120, alike: bool = False) -> fastcore.Signals:
-    """Embeddings, logits and labels; those of rows that are alike are small whole numbers, many of them equal."""
-    random = np.random.default_rng(11)
-    if alike:
-        embeddings, logits = random.integers(-1, 2, (n, 3)), 3 * random.integers(-1, 2, (n, 5))
-    else:
-        embeddings, logits = random.standard_normal((n, 6)), random.standard_normal((n, 5))
-    return fastcore.Signals(
-        embeddings=embeddings.astype(np.float32), logits=logits.astype(np.float32), labels=labels(n)
-    )
-
-
-def data_of(kind: str) -> Any:
-    """The data that a case names."""
-    if kind == "probabilities":
-        return probabilities()
-    if kind == "norms":
-        return np.random.default_rng(2).integers(0, 6, 300).astype(np.float64)
-    if kind == "gradients":
-        return gradients()
-    if kind == "alike gradients":
-        return alike_gradients()
-    if kind.endswith(" matrix"):
-        return matrix(kind.removesuffix(" matrix"))
-    given = {"signals": (120, False), "alike signals": (300, True), "few signals": (5, False)}
-    return signals(*given[kind]) if kind in given else features(kind)
 
 
 @dataclass
@@ -228,6 +126,10 @@ def _cases() -> dict[str, Case]:
         for method in ("graph_cut", "facility_location", "log_det"):
             add(method, "ties", 50, {"metric": metric}, balanced=True)
         add("graph_cut", "small", 12, {"metric": metric, "optimizer": "naive"}, balanced=True)
+    for metric in ("euclidean", "dot"):
+        for method in ("graph_cut", "facility_location", "log_det"):
+            sampled = {"metric": metric, "optimizer": "stochastic"}
+            add(method, "ties" if method == "graph_cut" else "small", 15, sampled, "empty")
     for metric in ("euclidean", "rbf"):
         for method in ("graph_cut", "facility_location"):
             add(method, "ties", 5, {"metric": metric}, "even", small_blocks=True)
@@ -294,6 +196,14 @@ def _cases() -> dict[str, Case]:
     add("facility_location", "gradients", 100, {"metric": "rbf", "stop_at": 0.9})
     add("k_center", "gradients", 40, {"start": "mean", "weights": "cluster"}, "empty")
     add("k_center", "alike gradients", 40, {"start": "mean", "metric": "cosine"})
+    for method in ("graph_cut", "facility_location", "log_det"):
+        lazier = {"metric": "cosine", "optimizer": "lazier_than_lazy", "epsilon": 0.3, "seed": 5}
+        add(method, "gradients", 15, lazier | {"preselected": "outside"}, "empty")
+        add(method, "gradients", 15, lazier | {"preselected": [3, 119, 60]}, "even")
+        kind = "kernel matrix" if method == "log_det" else "lopsided matrix"
+        for optimizer in ("naive", "approximate_lazy"):
+            add(method, kind, 10, {"metric": "precomputed", "optimizer": optimizer}, "empty")
+    add("graph_cut", "negative matrix", 10, {"metric": "precomputed", "optimizer": "approximate_lazy"})
     add("craig", "signals", 25, {"balance": False})
     given: dict[str, Any] = {"metric": "precomputed"}
     for method in ("k_center", "graph_cut", "facility_location"):
@@ -332,6 +242,18 @@ def _cases() -> dict[str, Case]:
     add("cal", "alike signals", 40, {"balance": False, "keep": "middle", "preselected": [3, 299, 60]}, "even")
     add("cal", "few signals", 3, {"balance": False, "keep": "easy", "ties": "row"}, "empty")
     add("gradmatch", "signals", 25, {"preselected": [0, 1, 5, 118]}, balanced=True)
+    for shards in ("even", "uneven", "empty"):
+        add("gradmatch", "gradients", 40, {}, shards)
+        add("gradmatch", "mirrored gradients", 40, {"lam": 0.1}, shards)
+        add("gradmatch", "alike gradients", 60, {"lam": 0.1}, shards)
+        add("gradmatch", "gradients", 25, {"preselected": [3, 119, 60], "memory": 20_000}, shards)
+    # Most of the budget is ranked, since nothing correlates any more.
+    for shards in ("even", "empty"):
+        add("gradmatch", "alike gradients", 330, {"preselected": [0, 399, 200]}, shards)
+    add("gradmatch", "gradients", 100, {"stop_at": 1e-3}, "even")
+    add("gradmatch", "gradients", 30, {"validation": "other", "stop_at": 0.5}, "empty")
+    add("gradmatch", "gradients", 120, {"lam": 3.0}, "even")
+    add("gradmatch", "signals", 25, {"balance": False})
     add("k_center", "signals", 25, {"signal": "embeddings", "balance": False})
     return found
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
 import torch
 
 import fastcore
+from fastcore.registry import method
 
 ROWS = np.random.default_rng(0).standard_normal((30, 4)).astype(np.float32)
 CODES = [0, 1] * 15
@@ -42,6 +44,17 @@ def _matrix(columns: int | None = None, sign: int = 1, **settings: Any) -> Any:
         return _same(**{"data": matrix, "metric": "precomputed", **settings})(rank, size)
 
     return given
+
+
+@functools.cache
+def _apart() -> str:
+    """A method that says nothing of ranks."""
+
+    @method("apart")
+    def apart(view: Any, partition: Any, *, context: Any) -> Any:
+        raise AssertionError("called")
+
+    return "apart"
 
 
 MISTAKES = {
@@ -80,14 +93,13 @@ MISTAKES = {
     "no rows": _same(data=ROWS[:0]),
     "unknown method": _same(method="kcenter"),
     "bad start": _same(start=1000),
-    "whole gradmatch": _same(method="gradmatch", data=GRADIENTS),
+    "no memory for gradmatch": _same(method="gradmatch", data=GRADIENTS, memory=100),
     "gradients for herding": _same(method="herding", data=GRADIENTS),
-    "optimizer": _same(method="graph_cut", optimizer="naive"),
+    "method of one process": lambda rank, size: _same(method=_apart())(rank, size),
     "sampled": _same(method="graph_cut", optimizer="stochastic", labels=list(range(15)) * 2),
     "not all columns": _matrix(columns=30),
     "sparse matrix": _matrix(method="graph_cut", data=torch.eye(30).to_sparse()),
     "mean of a matrix": _matrix(start="mean"),
     "negative distance": lambda rank, size: _matrix(sign=-1 if rank == size - 1 else 1)(rank, size),
-    "naive from a matrix": _matrix(method="graph_cut", optimizer="naive"),
     "beside a matrix": _matrix(preselected=ROWS),
 }

@@ -18,7 +18,8 @@ import torch
 
 import fastcore
 from tests.distributed import mistakes
-from tests.distributed.cases import CASES, Case, data_of
+from tests.distributed.cases import CASES, Case
+from tests.distributed.data import data_of
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -171,21 +172,21 @@ SAYS = {
     "no rows": ("ValueError", "data must not be empty, got no row on any rank"),
     "unknown method": ("ValueError", "unknown method 'kcenter': did you mean 'k_center'?"),
     "bad start": ("ValueError", "start must be a row below"),
-    "whole gradmatch": (
-        "ValueError",
-        "gradmatch over one ground set cannot be spread over ranks: pass labels=",
+    "no memory for gradmatch": (
+        "MemoryError",
+        "gradmatch keeps two tables of 3 x 3 float64 numbers, 144 bytes",
     ),
     "gradients for herding": (
         "TypeError",
         "herding follows the mean of features, got LastLayerGradients: pass embeddings",
     ),
-    "optimizer": (
+    "method of one process": (
         "ValueError",
-        "graph_cut with metric='cosine' and optimizer='naive' over one ground set cannot",
+        "apart with metric='cosine' over one ground set cannot be spread over ranks: pass labels=",
     ),
     "sampled": (
         "ValueError",
-        "optimizer='stochastic' draws rows set after set: it cannot be spread over ranks",
+        "optimizer='stochastic' draws rows class after class: over ranks it takes one ground set",
     ),
     "not all columns": (
         "ValueError",
@@ -194,10 +195,6 @@ SAYS = {
     "sparse matrix": ("TypeError", "a sparse matrix cannot be spread over ranks: pass a dense one"),
     "mean of a matrix": ("ValueError", "start='mean' needs features, got metric='precomputed'"),
     "negative distance": ("ValueError", "data must hold distances of at least 0, got -1.0"),
-    "naive from a matrix": (
-        "ValueError",
-        "graph_cut with metric='precomputed' and optimizer='naive' over one ground set cannot be spread over",
-    ),
     "beside a matrix": (
         "ValueError",
         "preselected must be row numbers when metric='precomputed', got a 2-D array",
@@ -227,7 +224,7 @@ import os, sys
 sys.path.insert(0, sys.argv[4])
 import fastcore
 from fastcore.distributed.shards import Shards
-from cases import data_of
+from data import data_of
 
 rank, how, method, kind = int(os.environ["RANK"]), *sys.argv[1:4]
 calls = [0]

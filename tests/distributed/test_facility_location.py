@@ -14,7 +14,7 @@ from fastcore.distributed.shards import Shards
 from fastcore.greedy.facility_location import facility_location as alone
 from fastcore.greedy.picks import Picks
 from fastcore.similarity import view
-from tests.distributed.cases import data_of
+from tests.distributed.data import data_of
 from tests.distributed.threads import on_ranks
 
 COUNTS = [300, 1, 299]

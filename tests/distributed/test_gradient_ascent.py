@@ -16,7 +16,7 @@ from fastcore.distributed.shards import Shards
 from fastcore.gradients import LastLayerGradients
 from fastcore.greedy.gradient_ascent import ROUNDING, gradient_ascent, largest
 from fastcore.greedy.picks import Picks
-from tests.distributed.cases import gradients, validation
+from tests.distributed.data import gradients, validation
 from tests.distributed.test_shards import own
 from tests.distributed.threads import on_ranks
 

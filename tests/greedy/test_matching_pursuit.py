@@ -11,7 +11,7 @@ from scipy.optimize import nnls
 
 from fastcore.budget import Partition
 from fastcore.gradients import LastLayerGradients
-from fastcore.greedy import matching_pursuit as engine
+from fastcore.greedy import pursuits
 from fastcore.greedy.matching_pursuit import matching_pursuit
 from fastcore.greedy.picks import Picks
 from fastcore.ops import use_backend
@@ -167,7 +167,7 @@ def test_the_conditions_of_the_least_squares_hold() -> None:
 def test_a_row_that_left_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """More steps than picks are needed here; with one step a call the state goes from call to call."""
     gradients = made(4, 200, classes=3, width=5)
-    monkeypatch.setattr(engine, "STEPS_A_CALL", 1)
+    monkeypatch.setattr(pursuits, "STEPS_A_CALL", 1)
     picks = run(gradients, 60)
     assert picks.info["steps"] > 60
     assert_pursuit(picks, matrix(gradients), 60)
@@ -175,7 +175,7 @@ def test_a_row_that_left_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_no_row_enters_for_rounding_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the tolerance of an entry were 0, rows could come and go for ever."""
-    monkeypatch.setattr(engine, "SETTLED", 1e-300)
+    monkeypatch.setattr(pursuits, "SETTLED", 1e-300)
     gradients = made(4, 200, classes=3, width=5, kind="duplicates")
     assert len(rows_of(run(gradients, 120))) == 120
 
