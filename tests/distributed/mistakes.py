@@ -46,6 +46,15 @@ def _matrix(columns: int | None = None, sign: int = 1, **settings: Any) -> Any:
     return given
 
 
+def _dense(size: int, value: float = 1.0) -> dict[str, Any]:
+    return {"method": "graph_cut", "data": value * torch.eye(30, 30 * size), "metric": "precomputed"}
+
+
+def _sparse(size: int, value: float = 1.0) -> dict[str, Any]:
+    given = _dense(size)
+    return given | {"data": value * given["data"].to_sparse()}
+
+
 @functools.cache
 def _apart() -> str:
     """A method that says nothing of ranks."""
@@ -98,7 +107,12 @@ MISTAKES = {
     "method of one process": lambda rank, size: _same(method=_apart())(rank, size),
     "sampled": _same(method="graph_cut", optimizer="stochastic", labels=list(range(15)) * 2),
     "not all columns": _matrix(columns=30),
-    "sparse matrix": _matrix(method="graph_cut", data=torch.eye(30).to_sparse()),
+    "not all columns of a sparse matrix": _matrix(method="graph_cut", data=torch.eye(30).to_sparse()),
+    "sparse on one": lambda rank, size: _same(**_sparse(size) if rank == size - 1 else _dense(size))(
+        rank, size
+    ),
+    "sparse nan": lambda rank, size: _same(**_sparse(size, np.nan if rank == size - 1 else 1.0))(rank, size),
+    "sparse distances": _matrix(data=torch.eye(30).to_sparse()),
     "mean of a matrix": _matrix(start="mean"),
     "negative distance": lambda rank, size: _matrix(sign=-1 if rank == size - 1 else 1)(rank, size),
     "beside a matrix": _matrix(preselected=ROWS),

@@ -192,7 +192,13 @@ SAYS = {
         "ValueError",
         "metric='precomputed' needs rows of a square distance matrix on every rank, got",
     ),
-    "sparse matrix": ("TypeError", "a sparse matrix cannot be spread over ranks: pass a dense one"),
+    "not all columns of a sparse matrix": (
+        "ValueError",
+        "metric='precomputed' needs rows of a square similarity matrix on every rank, got",
+    ),
+    "sparse on one": ("ValueError", "on rank 0 and sparse float32 of width"),
+    "sparse nan": ("ValueError", "data must be finite, got nan at row 0, column 0"),
+    "sparse distances": ("TypeError", "k_center needs a dense matrix, got a sparse one"),
     "mean of a matrix": ("ValueError", "start='mean' needs features, got metric='precomputed'"),
     "negative distance": ("ValueError", "data must hold distances of at least 0, got -1.0"),
     "beside a matrix": (
@@ -205,7 +211,7 @@ SAYS = {
 @pytest.mark.parametrize(("size", "name"), ERRORS)
 def test_a_mistake_is_an_error_on_every_rank(results, size, name):
     kind, text = SAYS[name]
-    alone = name in ("nan", "bad option", "short labels", "negative distance")
+    alone = name in ("nan", "sparse nan", "bad option", "short labels", "negative distance")
     for rank, found in enumerate(results(size)):
         assert isinstance(found[name], str), f"rank {rank} made a selection"
         assert found[name].startswith(f"{kind}: ") and text in found[name], found[name]
