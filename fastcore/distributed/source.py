@@ -141,9 +141,9 @@ class ShardedSource(Source):
             raise ValueError(
                 f"optimizer={optimizer!r} draws rows class after class: over ranks it takes one ground set"
             )
-        if options.get("split") is not None:
+        if options.get("split") is not None and partition.sets > 1:
             raise ValueError(
-                f"split={options['split']!r} of {name} cannot be spread over ranks: use validation="
+                f"split={options['split']!r} of {name} over ranks takes one ground set: else pass validation="
             )
         if partition.sets > 1 or not self.method.needs or "rows" in self.method.sharded:
             return

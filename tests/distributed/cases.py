@@ -182,6 +182,16 @@ def _cases() -> dict[str, Case]:
     )
     add("glister", "alike gradients", 60, {"validation": "other", "preselected": [0, 399]}, "even")
     add("glister", "gradients", 120, {"validation": "other", "refresh": 200}, "empty")
+    for shards in ("even", "uneven", "empty"):
+        add("glister", "gradients", 40, {"split": 0.3, "preselected": [3, 119, 60]}, shards)
+        add(
+            "glister",
+            "alike signals",
+            150,
+            {"split": 0.3, "refresh": 20, "seed": 5, "balance": False},
+            shards,
+        )
+    add("glister", "gradients", 84, {"split": 0.3}, "even")
     for data in ("gradients", "alike gradients"):
         for shards in ("even", "uneven", "empty"):
             small = shards == "even" and data == "alike gradients"

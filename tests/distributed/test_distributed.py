@@ -164,7 +164,12 @@ SAYS = {
         "ValueError",
         "validation must have rows delta = softmax - onehot for glister",
     ),
-    "split": ("ValueError", "split=0.2 of glister cannot be spread over ranks: use validation="),
+    "split": (
+        "ValueError",
+        "split=0.2 of glister over ranks takes one ground set: else pass validation=",
+    ),
+    "large split": ("ValueError", "rows, too many for 3 picks: lower split or k"),
+    "split and validation": ("ValueError", "glister needs exactly one of validation= and split=, got both"),
     "nan": ("ValueError", "data must be finite in float32, got nan at row 7, column 0"),
     "bad option": ("TypeError", "k_center does not take beta=0.5"),
     "short labels": ("ValueError", "labels must have shape (30,), one label a row, got (29,)"),
