@@ -22,6 +22,7 @@ from fastcore.distributed.shards import Shards
 from fastcore.distributed.sparse import of_first_rank, whole_matrix
 from fastcore.distributed.view import VIEWS
 from fastcore.gradients import LastLayerGradients
+from fastcore.greedy.gradient_ascent import held_out
 from fastcore.greedy.picks import Picks
 from fastcore.greedy.ranking import ranked
 from fastcore.needs.source import Source, check_alike
@@ -141,10 +142,6 @@ class ShardedSource(Source):
             raise ValueError(
                 f"optimizer={optimizer!r} draws rows class after class: over ranks it takes one ground set"
             )
-        if options.get("split") is not None and partition.sets > 1:
-            raise ValueError(
-                f"split={options['split']!r} of {name} over ranks takes one ground set: else pass validation="
-            )
         if partition.sets > 1 or not self.method.needs or "rows" in self.method.sharded:
             return
         if self.method.needs[0] in self.method.sharded:
@@ -184,6 +181,12 @@ class ShardedSource(Source):
             moved.append(rows)
         busy = int(classes.partition.budgets.sum()) > 0 or (method.order == "score" and len(classes.rows) > 0)
         own = replace(context, preselected=classes.preselected(context.preselected))
+        split = options.get("split") if method.validation != "no" else None
+        if split is not None and context.validation is None:
+            # From all rows, as in one process: a rank would draw others from its own.
+            drawn, sets = held_out(partition, split, context.preselected, context.generator)
+            mine = torch.isin(drawn, classes.rows)
+            own = replace(own, held_out=(torch.searchsorted(classes.rows, drawn[mine]), sets[mine]))
         picks = method.function(*moved, classes.partition, context=own, **options) if busy else None
         if method.order == "score":
             scores = torch.zeros(0, dtype=torch.float64) if picks is None else picks.scores.cpu()

@@ -191,6 +191,8 @@ def _cases() -> dict[str, Case]:
             {"split": 0.3, "refresh": 20, "seed": 5, "balance": False},
             shards,
         )
+        add("glister", "gradients", 40, {"split": 0.3, "preselected": [3, 119, 60]}, shards, balanced=True)
+        add("glister", "alike signals", 60, {"split": 0.2, "refresh": 20, "seed": 5}, shards, balanced=True)
     add("glister", "gradients", 84, {"split": 0.3}, "even")
     for data in ("gradients", "alike gradients"):
         for shards in ("even", "uneven", "empty"):

@@ -164,11 +164,11 @@ SAYS = {
         "ValueError",
         "validation must have rows delta = softmax - onehot for glister",
     ),
-    "split": (
-        "ValueError",
-        "split=0.2 of glister over ranks takes one ground set: else pass validation=",
-    ),
     "large split": ("ValueError", "rows, too many for 3 picks: lower split or k"),
+    "large split of a class": (
+        "ValueError",
+        "rows of class 0 (counted from 0 in the order of the labels), too many",
+    ),
     "split and validation": ("ValueError", "glister needs exactly one of validation= and split=, got both"),
     "nan": ("ValueError", "data must be finite in float32, got nan at row 7, column 0"),
     "bad option": ("TypeError", "k_center does not take beta=0.5"),
