@@ -43,6 +43,8 @@ class Context:
         memory: bytes an engine may use beside the data, or None for its own choice.
         progress: to be told of every so many picks.
         validation: gradients of validation rows, for a method that takes them, or None.
+        held_out: rows (m,) of the data that were drawn to validate on, and their ground sets (m,), both on the
+            CPU, or None where the method draws them.
     """
 
     generator: torch.Generator
@@ -51,6 +53,7 @@ class Context:
     memory: int | None
     progress: Any
     validation: Validation | None = None
+    held_out: tuple[torch.Tensor, torch.Tensor] | None = None
 
 
 NEEDS = (

@@ -36,6 +36,7 @@ def gradient_ascent(
     *,
     eta: float,
     refresh: int,
+    closed: Tensor | None = None,
     preselected: Tensor | None = None,
     progress: Counter | None = None,
 ) -> Picks:
@@ -49,6 +50,8 @@ def gradient_ascent(
     batch = next(batches(partition, gradients.device, 8))
     loss = ValidationLoss(source, held.of(batch.sets))
     rows = ShardedOpenRows(shards, gradients, loss.h)
+    if closed is not None:
+        rows.close(shards.part(closed.to(gradients.device)[None]))
     if preselected is not None:
         chosen = shards.part(row_mask(preselected, shards.n, gradients.device)[None])
         loss.move(_sum(shards, loss.shift(*rows.close(chosen))), eta)

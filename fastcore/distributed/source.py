@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fastcore import inputs, similarity
-from fastcore.arrays import as_tensor
+from fastcore.arrays import as_tensor, is_scipy_sparse
 from fastcore.budget import Partition
 from fastcore.distributed.classes import Classes
 from fastcore.distributed.communication import Ranks
@@ -19,8 +19,10 @@ from fastcore.distributed.matrix import MatrixRows
 from fastcore.distributed.owners import owners_in_matrix, owners_of
 from fastcore.distributed.parameters import parameter_of, ridge_of
 from fastcore.distributed.shards import Shards
+from fastcore.distributed.sparse import of_first_rank, whole_matrix
 from fastcore.distributed.view import VIEWS
 from fastcore.gradients import LastLayerGradients
+from fastcore.greedy.gradient_ascent import held_out
 from fastcore.greedy.picks import Picks
 from fastcore.greedy.ranking import ranked
 from fastcore.needs.source import Source, check_alike
@@ -34,7 +36,11 @@ class ShardedSource(Source):
     """The data of one rank, and where it lies among that of all.
 
     A rank without rows passes an array, gradients or Signals of 0 rows; one row of zeros stands for them in
-    tensors that must have one. Of a matrix over all rows every rank has its rows.
+    tensors that must have one. Of a matrix over all rows every rank has its rows; a sparse one is gathered.
+
+    Attributes:
+        count: rows of this rank.
+        sparse: whether `held` is a sparse matrix, which all ranks have all of.
     """
 
     whole = False
@@ -47,10 +53,6 @@ class ShardedSource(Source):
         super().__init__(method, padded, metric, device, signal)
         self.labels = data.labels if isinstance(data, Signals) else None
         matrix = self.held if metric == "precomputed" and isinstance(self.held, Tensor) else None
-        if matrix is not None and matrix.layout != torch.strided:
-            raise TypeError(
-                "a sparse matrix cannot be spread over ranks: pass a dense one, or select in one process"
-            )
         self.count = super().n if count is None else count
         # Tensors of one collective must be served by one backend of the group: otherwise ranks wait for ever.
         ranks.agree({"data": _kind(padded) if self.count else None, "device": self.device.type})
@@ -62,6 +64,10 @@ class ShardedSource(Source):
                 f"metric='precomputed' needs rows of a square {method.pairs} matrix on every rank, got "
                 f"{self.shards.n} rows of width {matrix.shape[1]} in all"
             )
+        sparse = matrix is not None and self.count > 0 and matrix.layout != torch.strided
+        self.sparse = metric == "precomputed" and any(ranks.exchange(sparse))
+        if self.sparse:
+            self.held = whole_matrix(self.shards, self.held)
 
     @property
     def n(self) -> int:
@@ -90,6 +96,8 @@ class ShardedSource(Source):
     ) -> Picks:
         """The picks of the method over the rows of all ranks."""
         method = self.method
+        if self.sparse:
+            return of_first_rank(self.ranks, super().pick(partition, context, gamma, measured, options))
         self._check(partition, options)
         if not method.needs:
             picks: Picks = method.function(partition, context=context, **options)
@@ -112,6 +120,9 @@ class ShardedSource(Source):
 
     def owners(self, partition: Partition, indices: Tensor, gamma: float | None) -> np.ndarray:
         """For every row of all ranks the position of the pick that represents it, (n,) int64."""
+        if self.sparse:
+            found = torch.from_numpy(super().owners(partition, indices, gamma))
+            return self.ranks.from_rank(0, found).numpy()
         table = self.table()
         if self.metric == "precomputed":
             view = MatrixRows(self.shards, table)
@@ -120,7 +131,7 @@ class ShardedSource(Source):
 
     def meet(self, need: str, gamma: float | None, options: dict[str, Any]) -> Any:
         """The positional argument that stands for a need."""
-        if need == "similarity" and self.metric == "precomputed":
+        if need == "similarity" and self.metric == "precomputed" and not self.sparse:
             return MatrixRows(self.shards, self.table())
         return super().meet(need, gamma, options)
 
@@ -130,10 +141,6 @@ class ShardedSource(Source):
         if optimizer in _SAMPLED and partition.sets > 1:
             raise ValueError(
                 f"optimizer={optimizer!r} draws rows class after class: over ranks it takes one ground set"
-            )
-        if options.get("split") is not None:
-            raise ValueError(
-                f"split={options['split']!r} of {name} cannot be spread over ranks: use validation="
             )
         if partition.sets > 1 or not self.method.needs or "rows" in self.method.sharded:
             return
@@ -174,6 +181,12 @@ class ShardedSource(Source):
             moved.append(rows)
         busy = int(classes.partition.budgets.sum()) > 0 or (method.order == "score" and len(classes.rows) > 0)
         own = replace(context, preselected=classes.preselected(context.preselected))
+        split = options.get("split") if method.validation != "no" else None
+        if split is not None and context.validation is None:
+            # From all rows, as in one process: a rank would draw others from its own.
+            drawn, sets = held_out(partition, split, context.preselected, context.generator)
+            mine = torch.isin(drawn, classes.rows)
+            own = replace(own, held_out=(torch.searchsorted(classes.rows, drawn[mine]), sets[mine]))
         picks = method.function(*moved, classes.partition, context=own, **options) if busy else None
         if method.order == "score":
             scores = torch.zeros(0, dtype=torch.float64) if picks is None else picks.scores.cpu()
@@ -234,6 +247,8 @@ def _kind(data: Any) -> str:
         return f"signals {', '.join(held)}"
     if hasattr(data, "error_norms"):
         return "dynamics"
+    if is_scipy_sparse(data) or (isinstance(data, Tensor) and data.layout != torch.strided):
+        return f"sparse {str(data.dtype).removeprefix('torch.')} of width {data.shape[1]}"
     table = as_tensor(data, "data")
     dtype = str(table.dtype).removeprefix("torch.")
     return f"{dtype} of width {table.shape[1]}" if table.ndim == 2 else f"{dtype} of shape (rows,)"

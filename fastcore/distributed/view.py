@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from fastcore.budget import Partition
 from fastcore.distributed.facility_location import facility_location
-from fastcore.distributed.gradient_ascent import gradient_ascent
+from fastcore.distributed.gradient_ascent import SENT, gradient_ascent
 from fastcore.distributed.graph_cut import (
     ShardedCut,
     ShardedGradientCut,
@@ -105,6 +106,13 @@ class ShardedGradients(ShardedView):
     def __init__(self, shards: Shards, local: LastLayerGradients) -> None:
         self.shards, self.local = shards, local
         self.n, self.width, self.device = shards.n, local.width, local.device
+
+    def __getitem__(self, rows: Tensor) -> LastLayerGradients:
+        """The gradients of any rows (m,), on all ranks: C + D numbers for each are sent, some rows at a time."""
+        factors = self.local.delta, self.local.h
+        step = max(1, SENT // (self.local.classes + self.width))
+        parts = [self.shards.side_by_side(factors, some[None]) for some in rows.split(step)]
+        return LastLayerGradients.of_factors(*(torch.cat(each) for each in zip(*parts, strict=True)))
 
     def gradient_ascent(self, partition: Partition, validation: Any, **settings: Any) -> Picks:
         """The engine of gradient ascent, with its validation rows and settings."""

@@ -46,7 +46,7 @@ def gradient_ascent(
     the picks of a batch.
     """
     if isinstance(gradients, ShardedView):
-        rest = {"preselected": preselected, "progress": progress}
+        rest = {"closed": closed, "preselected": preselected, "progress": progress}
         return gradients.gradient_ascent(partition, validation, eta=eta, refresh=refresh, **rest)
     out, device = Collector(partition), gradients.device
     source, held = checked(validation, partition.sets, device)

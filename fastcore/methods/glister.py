@@ -50,7 +50,7 @@ def glister(
     if given is not None and split is None:
         validation = given.gradients, given.groups
     elif given is None and split is not None:
-        rows, groups = held_out(partition, split, context.preselected, context.generator)
+        rows, groups = context.held_out or held_out(partition, split, context.preselected, context.generator)
         validation = gradients[rows.to(gradients.device)], groups
         closed = row_mask(rows, gradients.n, gradients.device)
     else:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 import fastcore
-from tests.distributed.data import data_of, features, labels, validation
+from tests.distributed.data import data_of, features, labels, sparse, validation
 
 CLASSES = np.array(["ant", "bee", "cat", "dog", "eel"])
 
@@ -32,6 +32,10 @@ class Case:
 
     def arguments(self) -> tuple[Any, dict[str, Any]]:
         """The data and the settings of `select` over all rows."""
+        data, settings = self._given()
+        return sparse(data, 0) if self.data.startswith("sparse") else data, settings
+
+    def _given(self) -> tuple[Any, dict[str, Any]]:
         data, settings = data_of(self.data), dict(self.settings)
         if settings.get("preselected") == "outside":
             factored = isinstance(data, fastcore.LastLayerGradients)
@@ -46,11 +50,12 @@ class Case:
 
     def share(self, rank: int, size: int) -> tuple[Any, dict[str, Any]]:
         """The same for one of `size` ranks: of data and labels its own rows."""
-        data, settings = self.arguments()
+        data, settings = self._given()
         start, stop = bounds(self.shards, len(data), size)[rank:][:2]
         if "labels" in settings:
             settings["labels"] = settings["labels"][start:stop]
-        return data[start:stop], settings
+        rows = data[start:stop]
+        return sparse(rows, rank) if self.data.startswith("sparse") else rows, settings
 
 
 def bounds(shards: str, n: int, size: int) -> list[int]:
@@ -177,6 +182,18 @@ def _cases() -> dict[str, Case]:
     )
     add("glister", "alike gradients", 60, {"validation": "other", "preselected": [0, 399]}, "even")
     add("glister", "gradients", 120, {"validation": "other", "refresh": 200}, "empty")
+    for shards in ("even", "uneven", "empty"):
+        add("glister", "gradients", 40, {"split": 0.3, "preselected": [3, 119, 60]}, shards)
+        add(
+            "glister",
+            "alike signals",
+            150,
+            {"split": 0.3, "refresh": 20, "seed": 5, "balance": False},
+            shards,
+        )
+        add("glister", "gradients", 40, {"split": 0.3, "preselected": [3, 119, 60]}, shards, balanced=True)
+        add("glister", "alike signals", 60, {"split": 0.2, "refresh": 20, "seed": 5}, shards, balanced=True)
+    add("glister", "gradients", 84, {"split": 0.3}, "even")
     for data in ("gradients", "alike gradients"):
         for shards in ("even", "uneven", "empty"):
             small = shards == "even" and data == "alike gradients"
@@ -234,6 +251,17 @@ def _cases() -> dict[str, Case]:
     add("k_center", "lopsided matrix", 260, given | {"stop_at": 0.02, "start": 7}, "even")
     add("facility_location", "lopsided matrix", 260, given | {"stop_at": 0.97}, "empty")
     add("uniform", "whole matrix", 20, given, "empty")
+    for method in ("graph_cut", "facility_location"):
+        for shards in ("even", "uneven", "empty"):
+            add(method, "sparse whole matrix", 60, given | {"weights": "cluster"}, shards, balanced=True)
+        more = given | {"preselected": [3, 259, 60], "weights": "cluster"}
+        add(method, "sparse lopsided matrix", 40, more, "empty")
+        add(method, "sparse negative matrix", 40, more)
+        add(method, "sparse lopsided matrix", 40, more, balanced=True)
+        add(method, "sparse whole matrix", 20, given | {"optimizer": "naive"}, "even")
+        sampled = given | {"optimizer": "stochastic", "seed": 3}
+        add(method, "sparse lopsided matrix", 20, sampled, "empty", balanced=True)
+    add("facility_location", "sparse lopsided matrix", 260, given | {"stop_at": 0.9}, "empty")
     for method in ("craig", "graph_cut", "gradmatch", "cal", "entropy", "grand"):
         add(method, "signals", 25, {}, "empty" if method in ("cal", "graph_cut") else "uneven", balanced=True)
     for shards in ("even", "uneven", "empty"):

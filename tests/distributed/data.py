@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 
 import fastcore
 
@@ -91,6 +92,20 @@ def matrix(kind: str, n: int = 260) -> np.ndarray:
     raise ValueError(kind)
 
 
+def sparse(matrix: np.ndarray, kind: int) -> Any:
+    """A matrix as one of scipy, of torch with every entry in two halves, or of torch by rows."""
+    if kind % 3 == 0:
+        from scipy.sparse import csr_array  # a machine with GPUs may have none
+
+        return csr_array(matrix)
+    if kind % 3 == 2:
+        return torch.from_numpy(matrix).to_sparse_csr()
+    places, values = torch.from_numpy(np.stack(matrix.nonzero())), torch.from_numpy(matrix[matrix.nonzero()])
+    return torch.sparse_coo_tensor(
+        places.repeat(1, 2), values.repeat(2) / 2, matrix.shape, check_invariants=True
+    )
+
+
 def signals(n: int = 120, alike: bool = False) -> fastcore.Signals:
     """Embeddings, logits and labels; those of rows that are alike are small whole numbers, many of them equal."""
     random = np.random.default_rng(11)
@@ -115,6 +130,13 @@ def data_of(kind: str) -> Any:
         return alike_gradients()
     if kind == "mirrored gradients":
         return mirrored_gradients()
+    if kind.startswith("sparse "):  # one entry in ten, and none in the last rows
+        dense = data_of(kind.removeprefix("sparse "))
+        return (
+            dense
+            * (np.random.default_rng(23).random(dense.shape) < 0.1)
+            * (np.arange(len(dense)) < 250)[:, None]
+        )
     if kind.endswith(" matrix"):
         return matrix(kind.removesuffix(" matrix"))
     given = {"signals": (120, False), "alike signals": (300, True), "few signals": (5, False)}

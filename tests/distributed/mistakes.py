@@ -46,6 +46,15 @@ def _matrix(columns: int | None = None, sign: int = 1, **settings: Any) -> Any:
     return given
 
 
+def _dense(size: int, value: float = 1.0) -> dict[str, Any]:
+    return {"method": "graph_cut", "data": value * torch.eye(30, 30 * size), "metric": "precomputed"}
+
+
+def _sparse(size: int, value: float = 1.0) -> dict[str, Any]:
+    given = _dense(size)
+    return given | {"data": value * given["data"].to_sparse()}
+
+
 @functools.cache
 def _apart() -> str:
     """A method that says nothing of ranks."""
@@ -85,7 +94,9 @@ MISTAKES = {
         method="glister", data=GRADIENTS, validation=fastcore.LastLayerGradients(ROWS[:, :3], ROWS)
     ),
     "validation of no softmax": _same(method="glister", data=GRADIENTS, validation=GRADIENTS),
-    "split": _same(method="glister", data=GRADIENTS, split=0.2),
+    "large split": _same(method="glister", data=GRADIENTS, split=0.99),
+    "large split of a class": _same(method="glister", data=GRADIENTS, labels=CODES, split=0.99),
+    "split and validation": _same(method="glister", data=GRADIENTS, split=0.2, validation=GRADIENTS),
     "nan": _on_last(data=NAN),
     "bad option": _on_last(beta=0.5),
     "short labels": lambda rank, size: _same(labels=[0] * (30 - rank // (size - 1)))(rank, size),
@@ -98,7 +109,12 @@ MISTAKES = {
     "method of one process": lambda rank, size: _same(method=_apart())(rank, size),
     "sampled": _same(method="graph_cut", optimizer="stochastic", labels=list(range(15)) * 2),
     "not all columns": _matrix(columns=30),
-    "sparse matrix": _matrix(method="graph_cut", data=torch.eye(30).to_sparse()),
+    "not all columns of a sparse matrix": _matrix(method="graph_cut", data=torch.eye(30).to_sparse()),
+    "sparse on one": lambda rank, size: _same(**_sparse(size) if rank == size - 1 else _dense(size))(
+        rank, size
+    ),
+    "sparse nan": lambda rank, size: _same(**_sparse(size, np.nan if rank == size - 1 else 1.0))(rank, size),
+    "sparse distances": _matrix(data=torch.eye(30).to_sparse()),
     "mean of a matrix": _matrix(start="mean"),
     "negative distance": lambda rank, size: _matrix(sign=-1 if rank == size - 1 else 1)(rank, size),
     "beside a matrix": _matrix(preselected=ROWS),

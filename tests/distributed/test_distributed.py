@@ -164,7 +164,12 @@ SAYS = {
         "ValueError",
         "validation must have rows delta = softmax - onehot for glister",
     ),
-    "split": ("ValueError", "split=0.2 of glister cannot be spread over ranks: use validation="),
+    "large split": ("ValueError", "rows, too many for 3 picks: lower split or k"),
+    "large split of a class": (
+        "ValueError",
+        "rows of class 0 (counted from 0 in the order of the labels), too many",
+    ),
+    "split and validation": ("ValueError", "glister needs exactly one of validation= and split=, got both"),
     "nan": ("ValueError", "data must be finite in float32, got nan at row 7, column 0"),
     "bad option": ("TypeError", "k_center does not take beta=0.5"),
     "short labels": ("ValueError", "labels must have shape (30,), one label a row, got (29,)"),
@@ -192,7 +197,13 @@ SAYS = {
         "ValueError",
         "metric='precomputed' needs rows of a square distance matrix on every rank, got",
     ),
-    "sparse matrix": ("TypeError", "a sparse matrix cannot be spread over ranks: pass a dense one"),
+    "not all columns of a sparse matrix": (
+        "ValueError",
+        "metric='precomputed' needs rows of a square similarity matrix on every rank, got",
+    ),
+    "sparse on one": ("ValueError", "on rank 0 and sparse float32 of width"),
+    "sparse nan": ("ValueError", "data must be finite, got nan at row 0, column 0"),
+    "sparse distances": ("TypeError", "k_center needs a dense matrix, got a sparse one"),
     "mean of a matrix": ("ValueError", "start='mean' needs features, got metric='precomputed'"),
     "negative distance": ("ValueError", "data must hold distances of at least 0, got -1.0"),
     "beside a matrix": (
@@ -205,7 +216,7 @@ SAYS = {
 @pytest.mark.parametrize(("size", "name"), ERRORS)
 def test_a_mistake_is_an_error_on_every_rank(results, size, name):
     kind, text = SAYS[name]
-    alone = name in ("nan", "bad option", "short labels", "negative distance")
+    alone = name in ("nan", "sparse nan", "bad option", "short labels", "negative distance")
     for rank, found in enumerate(results(size)):
         assert isinstance(found[name], str), f"rank {rank} made a selection"
         assert found[name].startswith(f"{kind}: ") and text in found[name], found[name]

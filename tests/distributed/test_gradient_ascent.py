@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fastcore.budget import Partition
 from fastcore.distributed import gradient_ascent as sharded
+from fastcore.distributed import view
 from fastcore.distributed.gradient_ascent import ShardedOpenRows
 from fastcore.distributed.shards import Shards
 from fastcore.gradients import LastLayerGradients
@@ -59,6 +60,25 @@ def test_the_largest_gains_of_all_ranks(counts):
             assert torch.equal(torch.cat(taken), closed)
 
 
+def of_rank(rows: LastLayerGradients, shards: Shards) -> LastLayerGradients:
+    if not shards.count:
+        return LastLayerGradients(torch.zeros(1, rows.classes), torch.zeros(1, rows.width))
+    return rows[shards.start :][: shards.count]
+
+
+@pytest.mark.parametrize("sent", [9, 25, 1 << 21])
+def test_gradients_of_any_rows_on_all_ranks(sent, monkeypatch):
+    """In parts: of one row, of two, and all together."""
+    monkeypatch.setattr(view, "SENT", sent)
+    rows, some = gradients(), torch.tensor([119, 3, 30, 29, 60])
+
+    def work(shards: Shards) -> LastLayerGradients:
+        return view.ShardedGradients(shards, of_rank(rows, shards))[some]
+
+    for found in on_ranks([30, 0, 1, 89], work):
+        assert torch.equal(found.delta, rows.delta[some]) and torch.equal(found.h, rows.h[some])
+
+
 @pytest.mark.parametrize("refresh", [1, 7, 200])
 def test_the_layer_moves_as_in_one_process(refresh, monkeypatch):
     """With preselected rows on several ranks, whose sum is sent in parts."""
@@ -70,12 +90,7 @@ def test_the_layer_moves_as_in_one_process(refresh, monkeypatch):
     expected = gradient_ascent(rows, partition, held_out, **settings)
 
     def work(shards: Shards) -> Picks:
-        own = (
-            rows[shards.start :][: shards.count]
-            if shards.count
-            else LastLayerGradients(torch.zeros(1, 4), torch.zeros(1, 6))
-        )
-        return sharded.gradient_ascent(shards, own, partition, held_out, **settings)
+        return sharded.gradient_ascent(shards, of_rank(rows, shards), partition, held_out, **settings)
 
     for found in on_ranks(counts, work):
         assert torch.equal(found.rows, expected.rows) and found.info == expected.info
