@@ -22,12 +22,7 @@ from fastcore.registry import Context, method
     'model training", 2021',
 )
 def gradmatch(
-    gradients: Any,
-    partition: Partition,
-    *,
-    lam: float = 1e-3,
-    stop_at: float | None = None,
-    context: Context,
+    gradients: Any, partition: Partition, *, lam: float = 1e-3, stop_at: float | None = None, context: Context
 ) -> Picks:
     """Rows and weights whose weighted gradients add up to the mean gradient: orthogonal matching pursuit.
 
