@@ -223,5 +223,7 @@ def transposed(view: DenseSimilarity | SparseSimilarity) -> DenseSimilarity | Sp
     """The view with the two sides of its matrix exchanged; a dense one shares the storage."""
     if isinstance(view, DenseSimilarity):
         return DenseSimilarity(view.matrix.T)
-    arrays = (view.offsets, view.indices, view.values)
-    return SparseSimilarity(torch.sparse_csr_tensor(*arrays, size=(view.n, view.n)))
+    places = torch.stack([torch.repeat_interleave(view.offsets.diff()), view.indices])
+    size = (view.n, view.n)
+    matrix = torch.sparse_coo_tensor(places, view.values, size, is_coalesced=True, check_invariants=False)
+    return SparseSimilarity(matrix)

@@ -70,7 +70,8 @@ def view_of(data: Any, metric: str, gamma: float | None = None) -> Similarity:
         return view(torch.from_numpy(np.ascontiguousarray(data, np.float32)), metric, gamma)
     coo = data.tocoo()
     places = torch.from_numpy(np.stack([coo.row, coo.col]).astype(np.int64))
-    return view(torch.sparse_coo_tensor(places, torch.from_numpy(coo.data), coo.shape), metric)
+    values = torch.from_numpy(coo.data)
+    return view(torch.sparse_coo_tensor(places, values, coo.shape, check_invariants=True), metric)
 
 
 def run(

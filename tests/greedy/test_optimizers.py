@@ -119,6 +119,7 @@ def test_ground_sets(optimizer, name):
             assert got == rows[expected].tolist(), f"{optimizer} {name} set {g}"
 
 
+@pytest.mark.filterwarnings("error")
 def test_sparse_matrices():
     sparse = pytest.importorskip("scipy.sparse")
     rng = np.random.default_rng(7)
