@@ -282,18 +282,10 @@ class SparseSimilarity:
 
         Returns for each its position in `picks`, and its place in `indices` and `values`.
         """
-        return column_entries(self.offsets, picks)
-
-
-def column_entries(offsets: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
-    """The entries of some columns, one column after the other, where column j has offsets[j] to offsets[j + 1].
-
-    Returns for each its position in `columns`, and its place among all entries.
-    """
-    lengths = offsets.diff()[columns]
-    slot = torch.repeat_interleave(lengths)
-    start = offsets[columns] - (lengths.cumsum(0) - lengths)
-    return slot, start.index_select(0, slot).add_(torch.arange(len(slot), device=offsets.device))
+        lengths = self.offsets.diff()[picks]
+        slot = torch.repeat_interleave(lengths)
+        start = self.offsets[picks] - (lengths.cumsum(0) - lengths)
+        return slot, start.index_select(0, slot).add_(torch.arange(len(slot), device=self.device))
 
 
 Similarity = FeatureSimilarity | GradientSimilarity | DenseSimilarity | SparseSimilarity

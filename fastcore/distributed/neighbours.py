@@ -10,7 +10,7 @@ from torch import Tensor
 from fastcore.distributed.shards import Shards
 from fastcore.divergence import mean_divergence
 from fastcore.greedy import neighbours
-from fastcore.greedy.batches import marked
+from fastcore.greedy.batches import marked, pick
 from fastcore.greedy.neighbours import Leaders, Search, nearest
 from fastcore.memory import TILE_BYTES, tiles
 from fastcore.numerics import full_precision
@@ -84,9 +84,9 @@ class SearchOverRanks(Search):
         parts = marked(todo).split(self.queries, 1)
         every = [Leaders(self, part, most, dtype, edges) for part in parts if part.shape[1]]
         for start, rows in self._every_row():
-            norms = self._norms(rows[None])
+            norms, x = self._norms(rows[None]), self.centred(rows[None], dtype)
             for leaders in every:
-                leaders.meet(start, rows[None], norms)
+                leaders.meet(self.centred(pick(self.x, leaders.queries), dtype), start, x, norms)
         yield from (leaders.result() for leaders in every)
 
     def _settle(self, queries: Tensor, candidates: Tensor) -> None:

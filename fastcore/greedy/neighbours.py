@@ -99,7 +99,7 @@ class Search:
         """(G, T) float64 squared norms of rows (G, T, d), seen from the middle."""
         norms = torch.empty(rows.shape[:2], dtype=torch.float64, device=rows.device)
         for part in tiles(rows.shape[1], 8 * len(rows) * rows.shape[2], _TILE_BYTES, rows.device):
-            norms[:, part] = self._centred(rows[:, part], torch.float64).square().sum(2)
+            norms[:, part] = self.centred(rows[:, part], torch.float64).square().sum(2)
         return norms
 
     def _settle(self, queries: Tensor, candidates: Tensor) -> None:
@@ -113,7 +113,8 @@ class Search:
             g, q = (some >= 0).nonzero(as_tuple=True)
             self.found[g, some[g, q]] = nearest(squared, at, self.count)[g, q]
 
-    def _centred(self, rows: Tensor, dtype: torch.dtype) -> Tensor:
+    def centred(self, rows: Tensor, dtype: torch.dtype) -> Tensor:
+        """Rows (G, T, d) as seen from the middle of their set."""
         return rows.to(dtype) - self.centre.to(dtype)
 
     def _least(
@@ -125,10 +126,11 @@ class Search:
         """
         for part in marked(todo).split(self.queries, 1):
             leaders = Leaders(self, part, most, dtype, edges)
+            y = self.centred(pick(self.x, part), dtype)
             for start in range(0, self.x.shape[1], self.keys):
                 keys = slice(start, start + self.keys)
                 norms = self.norms[:, keys].masked_fill(self.padding[:, keys], torch.inf)
-                leaders.meet(start, self.x[:, keys], norms)
+                leaders.meet(y, start, self.centred(self.x[:, keys], dtype), norms)
             yield leaders.result()
 
     def _error(self, squared: Tensor, queries: Tensor, dtype: torch.dtype) -> Tensor:
@@ -154,7 +156,7 @@ class Leaders:
     def __init__(
         self, search: Search, queries: Tensor, most: int, dtype: torch.dtype, edges: Tensor | None = None
     ) -> None:
-        self._search, self._queries, self._most, self._dtype = search, queries, most, dtype
+        self._search, self.queries, self._most, self._dtype = search, queries, most, dtype
         self._own = pick(search.norms, queries).to(dtype).unsqueeze(2)
         self._best = torch.full((*queries.shape, most), torch.inf, dtype=dtype, device=queries.device)
         self._at = torch.full(self._best.shape, -1, dtype=torch.int64, device=queries.device)
@@ -164,21 +166,22 @@ class Leaders:
             self._edge = edge.unsqueeze(2)
             self._blur = 2 * search._error(edge, queries, dtype).unsqueeze(2)
 
-    def meet(self, start: int, rows: Tensor, norms: Tensor) -> None:
-        """Compares with rows (G, T, d), numbered from `start`, and their norms (G, T) float64, inf for padding."""
-        queries, dtype = self._queries, self._dtype
-        y = self._search._centred(pick(self._search.x, queries), dtype)
-        x = self._search._centred(rows, dtype)
+    def meet(self, y: Tensor, start: int, x: Tensor, norms: Tensor) -> None:
+        """Compares the queries, y (G, Q, d), with rows x (G, T, d), both centred and in the type of the search.
+
+        The rows are numbered from `start`; norms (G, T) are float64, inf for padding.
+        """
+        dtype = self._dtype
         squared = torch.baddbmm(norms.to(dtype).unsqueeze(1), y, x.mT, alpha=-2)
-        own = self._search._number(queries) - start
-        g, q = ((own >= 0) & (own < rows.shape[1])).nonzero(as_tuple=True)
+        own = self._search._number(self.queries) - start
+        g, q = ((own >= 0) & (own < x.shape[1])).nonzero(as_tuple=True)
         squared[g, q, own[g, q]] = torch.inf
         if self._edge is not None:
             squared += self._own
-            numbers = torch.arange(start, start + rows.shape[1], dtype=dtype, device=rows.device)
+            numbers = torch.arange(start, start + x.shape[1], dtype=dtype, device=x.device)
             inside = torch.where(squared < self._edge - self._blur, -1.0, numbers)
             squared = torch.where(squared <= self._edge + self._blur, inside, torch.inf)
-        values, columns = squared.topk(min(self._most, rows.shape[1]), dim=2, largest=False)
+        values, columns = squared.topk(min(self._most, x.shape[1]), dim=2, largest=False)
         best, which = torch.cat([self._best, values], 2).topk(self._most, dim=2, largest=False)
         self._at = torch.cat([self._at, columns + start], 2).gather(2, which)
         self._best = best
@@ -187,7 +190,7 @@ class Leaders:
         """The queries (G, Q), the least squared distances (G, Q, most) and whose they are, inf and -1 for none."""
         at = torch.where(self._best < torch.inf, self._at, -1)
         squared = (self._best + self._own).clamp_(min=0) if self._edge is None else self._best
-        return self._queries, squared, at
+        return self.queries, squared, at
 
 
 def nearest(squared: Tensor, candidates: Tensor, count: int) -> Tensor:
