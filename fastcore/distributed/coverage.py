@@ -186,16 +186,12 @@ class CoverageOverRanks(Coverage):
     ) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, Tensor]]:
         """Picks among the candidates at positions (1, B), lazily: see Coverage."""
         found = LazyBlockOverRanks(self, similarity[0], at[0], pick(self.bounds, at)[0])
-        limits = float(outside[0]), int(outside_row[0])
-        picks, gains = at.new_full((1, most), -1), torch.zeros(1, most, dtype=torch.float64)
         covered = 0.0 if self.target is None else self.covered()
-        for t in range(int(budgets[0])):
-            if self.target is not None and reached(covered + gains.sum(1), self.target):
-                break
-            best = found.best(*limits)
-            if best is None:
-                break
-            picks[0, t], gains[0, t] = best
+
+        def enough(gains: Tensor) -> bool:
+            return self.target is not None and bool(reached(covered + gains.sum(1), self.target))
+
+        picks, gains = found.greedy(int(budgets[0]), most, outside, outside_row, enough)
         bounds: Tensor = self.bounds.scatter(1, at, found.upper[None])
         return picks, gains, torch.tensor([[found.evaluated, found.refined]]), (found.coverage, bounds)
 

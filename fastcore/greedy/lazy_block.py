@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -38,6 +40,27 @@ class LazyBlock:
     def cover(self, place: int) -> None:
         """Takes the pick at a place, whose gain was measured, into account."""
         raise NotImplementedError
+
+    def greedy(
+        self,
+        budget: int,
+        most: int,
+        outside: Tensor,
+        outside_row: Tensor,
+        enough: Callable[[Tensor], bool] = lambda gains: False,
+    ) -> tuple[Tensor, Tensor]:
+        """The next picks (1, most), as places in the block, -1 after the last, and their gains (1, most).
+
+        They end with the budget, where a row outside could be better, and where the gains so far are `enough`.
+        """
+        limits = float(outside[0]), int(outside_row[0])
+        picks, gains = self.rows.new_full((1, most), -1), self.upper.new_zeros(1, most)
+        for t in range(budget):
+            best = None if enough(gains) else self.best(*limits)
+            if best is None:
+                break
+            picks[0, t], gains[0, t] = best
+        return picks, gains
 
     def best(self, outside: float, outside_row: int) -> tuple[int, float] | None:
         """The next pick, as a place in the block, and its gain; None where a row outside could be better."""

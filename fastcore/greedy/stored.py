@@ -97,13 +97,7 @@ class StoredCoverage(FeatureCoverage):
         """Picks among the candidates at positions (1, B), lazily: see Coverage."""
         device, rows = self.coverage.device, at[0].cpu()
         found = _StoredBlock(self, similarity, rows, pick(self.bounds, at)[0].cpu())
-        limits = float(outside[0]), int(outside_row[0])
-        picks, gains = rows.new_full((1, most), -1), found.upper.new_zeros(1, most)
-        for t in range(int(budgets[0])):
-            best = found.best(*limits)
-            if best is None:
-                break
-            picks[0, t], gains[0, t] = best
+        picks, gains = found.greedy(int(budgets[0]), most, outside, outside_row)
         bounds = self.bounds.scatter(1, at, found.upper[None].to(device))
         counts = torch.tensor([[found.evaluated, found.refined]], device=device)
         return picks.to(device), gains.to(device), counts, (found.coverage, bounds)
