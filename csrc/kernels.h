@@ -179,8 +179,9 @@ struct GraphCutSparse {
 //   sqrt(|scaled row|^2 - |its coordinates|^2 + error |scaled row|^2),  error >= 5 e + 2 (directions + 8)
 //   2^-24,
 // which also covers sums over the coordinates in float.
-// Rows whose bound reaches the best measured gain are measured, all others keep their bound. The call also
-// ends before a pick once more than rows / 2 gains were measured: taking them all afresh is cheaper then.
+// Rows whose bound reaches the best measured gain are measured, all others keep their bound. Once more than
+// rows / 2 gains were measured, taking them all afresh is cheaper: the call ends before a pick, or, on a CPU,
+// does so itself and goes on where that takes one product of every row with P.
 // values is scratch afterwards. gains[t] is the measured gain of pick t, evaluations counts measured gains.
 struct LinearCut {
   const float* features;     // (sets, rows, width)
@@ -423,8 +424,9 @@ struct ReducedRows {
 };
 
 // The greedy of facility_location_block under parameter - distance of such rows, all of which are candidates
-// (CPU only). Bounds from the coordinates find the few pairs that need an exact distance. At the start a
-// sweep over all pairs brings the bounds up to date: bounds[j] is at most
+// (CPU only). Bounds from the coordinates find the few pairs that need an exact distance. At the start, and
+// behind a first pick before which nothing was covered, a sweep over all pairs brings the bounds up to date:
+// bounds[j] is at most about
 //   sum over i of max(0, parameter - coverage[i] - the lower bound on the distance of i and j).
 // A candidate whose bound is the largest gets a list of the rows that it may add to, which only become fewer;
 // if its bound stays the largest, these pairs are measured, and its gain is exact from then on. A set stops

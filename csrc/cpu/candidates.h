@@ -23,6 +23,8 @@ class Candidates {
     std::push_heap(heap_.begin(), heap_.end(), order_);
   }
 
+  void clear() { heap_.clear(); }
+
   int64_t pop() {
     std::pop_heap(heap_.begin(), heap_.end(), order_);
     const int64_t j = heap_.back();

@@ -1,47 +1,26 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
-#include <memory>
 #include <numeric>
 #include <utility>
 #include <vector>
 
 #include "cpu/candidates.h"
 #include "cpu/gain_sweep.h"
+#include "cpu/near_rows.h"
 
 namespace fastcore::cpu {
 namespace FASTCORE_ISA {
 namespace {
 
-constexpr int64_t kAhead = 4;  // pairs to be measured whose rows are asked for
-constexpr size_t kSome = 32;   // candidates that get a list together
+constexpr double kLoose = 0.01;  // of the largest gain, by which bounds may be too large
 constexpr double kRounding = GainSweep::kRounding;
+constexpr int64_t kAhead = 2;  // pairs to be measured whose rows are asked for
 
-using Packed = PackedRows<double>;
-constexpr int kBlock = Packed::kBlock, kRows = Packed::kRows, kColumns = Packed::kColumns;
-static_assert(kColumns == kCompared && kBlock == GainSweep::kBlock, "a box is compared at once");
-
-struct Nearby {
-  int32_t row;
-  float distance;  // a lower bound
-};
+constexpr int kBlock = NearRows::kBlock;
+static_assert(kBlock == GainSweep::kBlock, "boxes are of as many rows");
 
 using Entry = std::pair<int64_t, double>;  // row, exact similarity
-
-// A sum of max(0, reach - distance) over a list, from which rows go that add nothing: reach only shrinks.
-template <class List, class Excess>
-double shrink(List& list, const Excess& excess_of) {
-  double gain = 0.0;
-  size_t kept = 0;
-  for (const auto& entry : list) {
-    const double excess = excess_of(entry);
-    gain += positive(excess);
-    list[kept] = entry;
-    kept += excess > 0.0;
-  }
-  list.resize(kept);
-  return gain;
-}
 
 // The lazy greedy of one ground set.
 class Greedy {
@@ -56,16 +35,14 @@ class Greedy {
         counts_(args.counts + 3 * set),
         room_(room),
         order_(alike()),
-        packed_(rows_, order_),
         place_(args.count),
-        reach_(packed_.blocks() * kBlock, kClosed),
-        squares_(reach_.size(), -1.0),
-        scratch_(new Nearby[kSome * reach_.size()]),
         boxes_(rows_, order_, kBlock),
+        reach_(boxes_.count() * kBlock, kClosed),
+        sweep_(rows_, order_, boxes_),
+        near_(rows_, order_, boxes_),
         touched_(boxes_.count()),
         exact_(args.count),
         fresh_(args.count),
-        near_(args.count),
         columns_(args.count) {
     for (int64_t p = 0; p < a_.count; ++p) place_[order_[p]] = p;
     for (int64_t i = 0; i < a_.count; ++i) set_reach(place_[i], a_.parameter - coverage_[i]);
@@ -74,12 +51,14 @@ class Greedy {
 
   // Makes the picks. Returns false where it stopped before the end, because bounds tell too little.
   bool run() {
-    sweep();
-    for (int64_t j = 0; j < a_.count; ++j)
-      if (bounds_[j] > kClosed) unlisted_.push_back(j);
-    std::sort(unlisted_.begin(), unlisted_.end(),
-              [&](int64_t x, int64_t y) { return bounds_[y] < bounds_[x]; });
+    uncovered_ =
+        std::all_of(coverage_, coverage_ + a_.count, [](double x) { return x <= 0.0 || std::isinf(x); });
+    if (uncovered_ && a_.budgets[set_] > 1)
+      sweep_ahead();
+    else
+      sweep();
     for (time_ = 0; time_ < a_.budgets[set_]; ++time_) {
+      if (time_ == 1 && uncovered_) behind_first_pick();
       const std::vector<int64_t> contenders = take_contenders();
       if (stopped()) return false;
       if (contenders.empty()) break;
@@ -115,70 +94,68 @@ class Greedy {
   }
 
   void sweep() {
-    const auto gains =
-        GainSweep(rows_, order_, boxes_, reach_).gains_at_most(a_.sets == 1 ? thread_count() : 1);
+    lower_bounds_to(sweep_.gains_at_most(reach_, threads()));
+    sort_candidates();
+  }
+
+  // The first pick changes every gain, and all by much. Where nothing is covered, one sweep bounds the gains
+  // before it and those behind it, which would be known if some row was picked that is about the best.
+  void sweep_ahead() {
+    const std::vector<float> sums = sweep_.distances_to_some();
+    int64_t likely = -1;
+    for (int64_t j = 0; j < a_.count; ++j)
+      if (bounds_[j] > kClosed && (likely < 0 || sums[place_[j]] < sums[place_[likely]])) likely = j;
+    if (likely < 0) return;
+    measure(likely);
+    likely_reach_ = reach_;
+    for (const auto& [row, similarity] : columns_[likely])
+      likely_reach_[place_[row]] = std::min(reach_[place_[row]], a_.parameter - similarity);
+    auto [gains, later] = sweep_.gains_at_most(reach_, likely_reach_, threads());
+    lower_bounds_to(gains);
+    later_ = std::move(later);
+    sort_candidates();
+  }
+
+  // If another row was picked, gains are larger by what reaches are at most.
+  void behind_first_pick() {
+    uncovered_ = false;
+    double most = 0.0, larger = 0.0;
+    for (size_t p = 0; p < reach_.size(); ++p) larger += positive(reach_[p] - positive(likely_reach_[p]));
+    larger *= 1 + kRounding;
+    for (int64_t j = 0; j < a_.count; ++j)
+      if (bounds_[j] > kClosed) most = std::max(most, later_[place_[j]]);
+    if (larger > kLoose * most) return sweep();
+    for (double& gain : later_) gain += larger;
+    lower_bounds_to(later_);
+    sort_candidates();
+  }
+
+  int64_t threads() const { return a_.sets == 1 ? thread_count() : 1; }
+
+  // Gains are by place.
+  void lower_bounds_to(const std::vector<double>& gains) {
     for (int64_t j = 0; j < a_.count; ++j) bounds_[j] = std::min(bounds_[j], gains[place_[j]]);
   }
 
-  // ---- the rows that a candidate may add to -------------------------------------------------------------
-
-  // A list for each of some candidates.
-  void list(const std::vector<int64_t>& candidates) {
-    const Packed packed(rows_, candidates);
-    const int64_t count = static_cast<int64_t>(candidates.size()), groups = (count + kRows - 1) / kRows;
-    const auto body = [&](int64_t begin, int64_t end) {
-      for (int64_t group = begin; group < end; ++group) list_group(packed, candidates, group * kRows);
-    };
-    if (a_.sets == 1)
-      parallel_for(0, groups, 1, body);
-    else
-      body(0, groups);
-    for (int64_t j : candidates) room_ -= static_cast<int64_t>(near_[j].size());
-    counts_[0] += count;
+  // Behind changes of their bounds.
+  void sort_candidates() {
+    heap_.clear();
+    unlisted_.clear();
+    next_ = 0;
+    for (int64_t j = 0; j < a_.count; ++j) {
+      if (bounds_[j] == kClosed) continue;
+      if (exact_[j] || near_.listed(j))
+        heap_.push(j);
+      else
+        unlisted_.push_back(j);
+    }
+    std::sort(unlisted_.begin(), unlisted_.end(),
+              [&](int64_t x, int64_t y) { return bounds_[y] < bounds_[x]; });
   }
-
-  // For kRows of them.
-  void list_group(const Packed& packed, const std::vector<int64_t>& candidates, int64_t first) {
-    constexpr float kDown = 1.0f - 2.0f / (1 << 24);  // for its rounding and that of this product
-    const int count = static_cast<int>(std::min<int64_t>(kRows, candidates.size() - first));
-    double lower[kRows][kColumns], gains[kRows][kColumns] = {};
-    Nearby* ends[kRows];
-    std::vector<uint8_t> near(boxes_.count());
-    for (int i = 0; i < count; ++i) {
-      ends[i] = starts(first + i);
-      boxes_.mark(boxes_.of(candidates[first + i]), near);
-    }
-    for (int64_t box = 0; box < boxes_.count(); ++box) {
-      if (!near[box]) continue;
-      const int64_t column = box * kColumns;
-      packed.lower_bounds(packed_, first, column, lower);
-      for (int i = 0; i < count; ++i) {
-        uint32_t bits = below(lower[i], &squares_[column]);
-        if (bits == 0) continue;
-        double distance[kColumns];
-        roots(lower[i], distance);
-        for (int t = 0; t < kColumns; ++t) gains[i][t] += positive(reach_[column + t] - distance[t]);
-        for (; bits != 0; bits &= bits - 1) {
-          const int t = __builtin_ctz(bits);
-          *ends[i]++ = {static_cast<int32_t>(column + t), static_cast<float>(distance[t]) * kDown};
-        }
-      }
-    }
-    for (int i = 0; i < count; ++i) {
-      const int64_t j = candidates[first + i];
-      near_[j].assign(starts(first + i), ends[i]);
-      const double gain = std::accumulate(gains[i], gains[i] + kColumns, 0.0);
-      bounds_[j] = std::min(bounds_[j], gain * (1 + kRounding));
-      fresh_[j] = time_;
-    }
-  }
-
-  // Where the list of the candidate at a position among kSome is made.
-  Nearby* starts(int64_t position) const { return scratch_.get() + position * reach_.size(); }
 
   void set_reach(int64_t place, double reach) {
     reach_[place] = reach;
-    squares_[place] = reach > 0.0 ? reach * reach : -1.0;
+    near_.set_reach(place, reach);
   }
 
   // ---- the greedy ---------------------------------------------------------------------------------------
@@ -200,6 +177,7 @@ class Greedy {
       }
       if (heap_.empty() || top < least) break;
       const int64_t j = heap_.pop();
+      if (!heap_.empty()) near_.prefetch(heap_.best());
       if (bounds_[j] <= 0.0 || (exact_[j] && fresh_[j] == time_)) {  // a gain of 0 stays one
         taken.push_back(j);
         best = std::max(best, bounds_[j]);
@@ -210,7 +188,7 @@ class Greedy {
       else if (fresh_[j] == time_)
         measure(j);
       else
-        bounds_[j] = std::min(bounds_[j], gain_at_most(j));
+        ++counts_[0], bounds_[j] = std::min(bounds_[j], near_.gain_at_most(j));
       fresh_[j] = time_;
       heap_.push(j);
     }
@@ -220,31 +198,48 @@ class Greedy {
   // Some at a time: most of those that follow are soon asked for, too. Neighbours in the order have boxes in
   // common.
   void list_some() {
-    const size_t end = std::min(unlisted_.size(), next_ + kSome);
+    const size_t end = std::min(unlisted_.size(), next_ + NearRows::kTogether);
     std::vector<int64_t> some(&unlisted_[next_], &unlisted_[0] + end);
     std::sort(some.begin(), some.end(), [&](int64_t i, int64_t j) { return place_[i] < place_[j]; });
-    list(some);
-    for (int64_t j : some) heap_.push(j);
+    const bool in_parallel = a_.sets == 1;
+    const std::vector<double> gains =
+        uncovered_ ? near_.gains_at_most(some, in_parallel) : near_.list(some, in_parallel);
+    for (size_t i = 0; i < some.size(); ++i) {
+      const int64_t j = some[i];
+      bounds_[j] = std::min(bounds_[j], gains[i]);
+      fresh_[j] = time_;
+      room_ -= near_.size(j);
+      heap_.push(j);
+    }
+    counts_[0] += static_cast<int64_t>(some.size());
     next_ = end;
-  }
-
-  double gain_at_most(int64_t j) {
-    ++counts_[0];
-    return (1 + kRounding) * shrink(near_[j], [&](const Nearby& entry) {
-             return reach_[entry.row] - static_cast<double>(entry.distance);
-           });
   }
 
   double exact_gain(int64_t j) {
     ++counts_[0];
-    return shrink(columns_[j], [&](const Entry& entry) { return entry.second - coverage_[entry.first]; });
+    std::vector<Entry>& column = columns_[j];
+    double gain = 0.0;
+    size_t kept = 0;
+    for (const Entry& entry : column) {
+      const double excess = entry.second - coverage_[entry.first];
+      gain += positive(excess);
+      column[kept] = entry;
+      kept += excess > 0.0;
+    }
+    column.resize(kept);
+    return gain;
   }
 
-  // Replaces the list of a candidate by exact similarities.
+  // Replaces the list of a candidate by exact similarities; without one, all rows are within reach.
   void measure(int64_t j) {
     std::vector<Entry>& column = columns_[j];
-    for (const Nearby& entry : near_[j]) column.emplace_back(order_[entry.row], 0.0);
-    std::vector<Nearby>().swap(near_[j]);
+    if (near_.listed(j)) {
+      column.reserve(near_.size(j));
+      near_.take(j, [&](int64_t place) { column.emplace_back(order_[place], 0.0); });
+    } else {
+      for (int64_t i = 0; i < a_.count; ++i)
+        if (reach_[place_[i]] > 0.0) column.emplace_back(i, 0.0);
+    }
     const std::vector<double> x(&rows_.features[j * rows_.width], &rows_.features[(j + 1) * rows_.width]);
     const std::vector<double> y(&rows_.second[j * rows_.second_width],
                                 &rows_.second[(j + 1) * rows_.second_width]);
@@ -258,19 +253,20 @@ class Greedy {
       }
     };
     const int64_t count = static_cast<int64_t>(column.size()), width = rows_.width + rows_.second_width;
-    if (a_.sets == 1 && count * width > 1 << 16)
-      parallel_for(0, count, 1 + kGrain / (width + 1), body);
+    if (a_.sets == 1 && count * width > kGrain / 2)
+      parallel_for(0, count, 1 + kGrain / 4 / (width + 1), body);
     else
       body(0, count);
     exact_[j] = 1;
+    fresh_[j] = time_;
     bounds_[j] = exact_gain(j);
     ++counts_[1];
     counts_[2] += count;
   }
 
-  // Rows of a list are far apart in memory; behind the first lines the processor reads ahead by itself.
+  // Rows of a list are far apart in memory.
   void prefetch(int64_t row) const {
-    constexpr int64_t kLine = 16, kLines = 4;
+    constexpr int64_t kLine = 16, kLines = 32;
     const float* second = rows_.second + row * rows_.second_width;
     __builtin_prefetch(rows_.features + row * rows_.width);
     for (int64_t k = 0; k < std::min(rows_.second_width, kLine * kLines); k += kLine)
@@ -287,7 +283,7 @@ class Greedy {
     for (size_t box = 0; box < touched_.size(); ++box)
       if (touched_[box]) boxes_.set_reach(box, reach_), touched_[box] = 0;
     std::vector<Entry>().swap(columns_[pick]);
-    std::vector<Nearby>().swap(near_[pick]);
+    near_.drop(pick);
   }
 
   const FacilityLocationFactored& a_;
@@ -298,18 +294,19 @@ class Greedy {
   const int64_t* row_ids_;
   int64_t* counts_;
   std::atomic<int64_t>& room_;
-  const std::vector<int64_t> order_;   // of rows, like ones together
-  const Packed packed_;                // all rows in this order
-  std::vector<int64_t> place_;         // of a row in it
-  std::vector<double> reach_;          // by place: how near a candidate must be to add to a row
-  std::vector<double> squares_;        // of these, -1 where it is none
-  std::unique_ptr<Nearby[]> scratch_;  // for kSome lists
-  RowBoxes boxes_;                     // of kBlock rows each
-  std::vector<uint8_t> touched_;       // boxes
+  const std::vector<int64_t> order_;  // of rows, like ones together
+  std::vector<int64_t> place_;        // of a row in it
+  RowBoxes boxes_;                    // of kBlock rows each
+  std::vector<double> reach_;         // by place: how near a candidate must be to add to a row
+  GainSweep sweep_;
+  NearRows near_;
+  bool uncovered_ = false;            // nothing is: all rows are within reach of all candidates
+  std::vector<double> likely_reach_;  // by place, behind a likely first pick,
+  std::vector<double> later_;         // and bounds on gains then
+  std::vector<uint8_t> touched_;      // boxes
   std::vector<uint8_t> exact_;
   std::vector<int64_t> fresh_;               // the pick at which a candidate was last evaluated
-  std::vector<std::vector<Nearby>> near_;    // by place: what a candidate may add to, once it is listed
-  std::vector<std::vector<Entry>> columns_;  // the same where similarities are exact
+  std::vector<std::vector<Entry>> columns_;  // what a candidate may add to, where similarities are exact
   std::vector<int64_t> unlisted_;            // open candidates without a list, largest bound first, from
   size_t next_ = 0;                          // here on
   int64_t time_ = 0;

@@ -17,8 +17,57 @@ constexpr int kFloats = 8;
 constexpr int kCompared = 16;  // numbers
 
 inline Floats load(const float* x) { return *reinterpret_cast<const Floats*>(x); }
+inline FloatBits load(const int32_t* x) { return *reinterpret_cast<const FloatBits*>(x); }
 
 inline void store(float* out, Floats x) { *reinterpret_cast<Floats*>(out) = x; }
+
+// The numbers of a table at some places.
+inline Floats gather(const float* table, FloatBits at) {
+#if defined(__AVX2__)
+  return _mm256_i32gather_ps(table, reinterpret_cast<__m256i>(at), sizeof(float));
+#else
+  Floats x;
+  for (int l = 0; l < kFloats; ++l) x[l] = table[at[l]];
+  return x;
+#endif
+}
+
+// A bit for each lane in which x is larger than y.
+inline uint32_t above(Floats x, Floats y) {
+#if defined(__AVX2__)
+  return static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(x, y, _CMP_GT_OQ)));
+#else
+  uint32_t found = 0;
+  for (int l = 0; l < kFloats; ++l) found |= static_cast<uint32_t>(x[l] > y[l]) << l;
+  return found;
+#endif
+}
+
+#if defined(__AVX2__)
+// For every set of lanes, these lanes in order.
+struct Packing {
+  int32_t lanes[1 << kFloats][kFloats] = {};
+  constexpr Packing() {
+    for (int bits = 0; bits < 1 << kFloats; ++bits)
+      for (int lane = 0, next = 0; lane < kFloats; ++lane)
+        if (bits >> lane & 1) lanes[bits][next++] = lane;
+  }
+};
+inline constexpr Packing kPacking;
+#endif
+
+// Writes the lanes whose bits are set one after the other; there must be room for kFloats.
+template <class Lanes, class Number>
+inline void pack(uint32_t bits, Lanes x, Number* out) {
+#if defined(__AVX2__)
+  const __m256i lanes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(kPacking.lanes[bits]));
+  const __m256i packed = _mm256_permutevar8x32_epi32(reinterpret_cast<__m256i>(x), lanes);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), packed);
+#else
+  for (int l = 0; l < kFloats; ++l)
+    if (bits >> l & 1) *out++ = x[l];
+#endif
+}
 
 // 0 in place of what is negative.
 inline double positive(double x) { return x > 0.0 ? x : 0.0; }
@@ -42,6 +91,24 @@ inline Floats root(Floats squared) {
 #endif
   return x;
 }
+
+// A sum in double for every lane.
+struct LaneSums {
+  typedef double Half __attribute__((vector_size(32)));
+  Half low = {}, high = {};
+
+  void add(Floats x) {
+    low += __builtin_convertvector(__builtin_shufflevector(x, x, 0, 1, 2, 3), Half);
+    high += __builtin_convertvector(__builtin_shufflevector(x, x, 4, 5, 6, 7), Half);
+  }
+  void add(const double* x) {
+    for (int l = 0; l < kFloats / 2; ++l) low[l] += x[l], high[l] += x[l + kFloats / 2];
+  }
+  double total() const {
+    const Half sum = low + high;
+    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+  }
+};
 
 inline void roots(const double (&squared)[kCompared], double (&out)[kCompared]) {
   int t = 0;

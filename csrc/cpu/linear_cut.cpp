@@ -9,12 +9,18 @@
 
 namespace fastcore::cpu {
 namespace FASTCORE_ISA {
+
+void factored_project(const FactoredProject& a);
+
 namespace {
 
 constexpr int64_t kChunk = 128;           // rows that are bounded together,
 constexpr int64_t kGroup = 32;            // with sums of so many in registers
 constexpr int64_t kSumNumbers = 1 << 14;  // of a sum that is kept after every pick
-constexpr int64_t kFetched = 256;         // numbers of a row; the processor reads on by itself
+constexpr int64_t kSums = 1 << 23;        // numbers of all of them
+constexpr int64_t kPass = 340;            // picks, at most, between two times that all gains are taken afresh
+constexpr int64_t kLeastPass = 16;
+constexpr int64_t kFetched = 256;  // numbers of a row; the processor reads on by itself
 
 // What the rounding of a sum over the coordinates in float can add to a bound, for rows and sums of length 1.
 inline double rounding_of(const LinearCut& args) {
@@ -41,20 +47,25 @@ inline double squared_distance(const double* x, const double* y, int64_t width) 
 // picks have factors, products go through the picks one by one.
 class PickSums {
  public:
-  PickSums(const LinearCut& args, int64_t set)
+  PickSums(const LinearCut& args, int64_t set, int64_t budget)
       : a_(args),
         features_(args.features + set * args.rows * args.width),
         second_(args.second == nullptr ? nullptr : args.second + set * args.rows * args.second_width),
         scale_(args.scale + set * args.rows),
         columns_(args.second == nullptr ? 1 : 1 + args.second_width),
-        summed_(second_ == nullptr ||
-                (a_.width * columns_ <= kSumNumbers &&
-                 2 * a_.width * columns_ <= a_.budgets[set] * (a_.width + a_.second_width))),
+        summed_(second_ == nullptr || (a_.width * columns_ <= kSumNumbers &&
+                                       2 * a_.width * columns_ <= budget * (a_.width + a_.second_width))),
         numbers_(summed_ ? a_.width * columns_ : 0),
-        sums_(new double[(a_.budgets[set] + 1) * numbers_]),
+        budget_(summed_ ? std::max(kLeastPass, std::min(budget, kSums / numbers_))
+                        : std::min(budget, kPass / 2)),
+        sums_(new double[(budget_ + 1) * numbers_]),
         squared_{0.0} {
     std::fill_n(sums_.get(), numbers_, 0.0);
   }
+
+  // Whether products with the sum of many picks cost no more than those with few.
+  bool summed() const { return summed_; }
+  int64_t budget() const { return budget_; }
 
   double squared_length(int64_t row) const { return scale_[row] * scale_[row] * product(row, row); }
 
@@ -88,6 +99,21 @@ class PickSums {
       total += static_cast<double>(x(row)[k]) * (along[0] + dot(y(row), along + 1, a_.second_width));
     }
     return scale_[row] * total;
+  }
+
+  // Products of all scaled rows with it, in parallel where there is one set.
+  void with_all(double* out) const {
+    if (second_ != nullptr) {
+      FactoredProject args = {};
+      args.features = features_, args.second = second_, args.direction = sum(picks()), args.out = out;
+      args.sets = 1, args.rows = a_.rows, args.width = a_.width, args.second_width = a_.second_width;
+      factored_project(args);
+    } else {
+      for_row_ranges(1, a_.rows, a_.width, [&](int64_t, int64_t first, int64_t last) {
+        for (int64_t row = first; row < last; ++row) out[row] = dot(x(row), sum(picks()), a_.width);
+      });
+    }
+    for (int64_t row = 0; row < a_.rows; ++row) out[row] *= scale_[row];
   }
 
   // Squared length of the sum of the picks since `time`.
@@ -137,6 +163,7 @@ class PickSums {
   const int64_t columns_;
   const bool summed_;
   const int64_t numbers_;           // of a sum
+  const int64_t budget_;            // picks that there is room for
   std::unique_ptr<double[]> sums_;  // (budget + 1, numbers)
   std::vector<double> squared_;     // of the picks since every time, where they are not summed
   std::vector<int64_t> picks_;
@@ -318,12 +345,13 @@ class MeasuredRows {
 // their measurement.
 class Greedy {
  public:
-  Greedy(const LinearCut& args, int64_t set)
+  Greedy(const LinearCut& args, int64_t set, int64_t made)
       : a_(args),
         set_(set),
+        made_(made),
         coordinates_(args.coordinates + set * (args.directions + 1) * args.rows),
         first_(args.values + set * args.rows),
-        picks_(args, set),
+        picks_(args, set, std::min(args.budgets[set] - made, kPass)),
         drift_(args),
         weights_(args.directions + 1, 0.0f),
         order_(descending(first_, args.rows)),
@@ -353,15 +381,31 @@ class Greedy {
     }
   }
 
-  void run() {
-    for (int64_t t = 0; t < a_.budgets[set_]; ++t) {
-      if (a_.evaluations[set_] > a_.rows / 2) break;
+  // Makes picks until all gains should be taken afresh. Returns how many.
+  int64_t run() {
+    const int64_t budget = std::min(a_.budgets[set_] - made_, picks_.budget());
+    const int64_t before = a_.evaluations[set_];
+    for (int64_t t = 0; t < budget; ++t) {
+      if (a_.evaluations[set_] - before > a_.rows / 2) break;
       const Pick pick = t == 0 ? first_pick() : next_pick(t);
       if (pick.row < 0) break;
-      a_.picks[set_ * a_.most + t] = pick.row;
-      a_.gains[set_ * a_.most + t] = pick.gain;
+      a_.picks[set_ * a_.most + made_ + t] = pick.row;
+      a_.gains[set_ * a_.most + made_ + t] = pick.gain;
       add(pick.row);
     }
+    return drift_.picks();
+  }
+
+  // Takes the gains of all rows afresh, for the picks to come. Returns false where that is better done
+  // elsewhere, by products of matrices.
+  bool renew() {
+    if (!picks_.summed()) return false;
+    double* values = a_.values + set_ * a_.rows;
+    std::vector<double> products(a_.rows);
+    picks_.with_all(products.data());
+    for (int64_t row = 0; row < a_.rows; ++row) values[row] -= a_.penalty * products[row];
+    for (int64_t t = 0; t < drift_.picks(); ++t) values[a_.picks[set_ * a_.most + made_ + t]] = kClosed;
+    return true;
   }
 
  private:
@@ -528,7 +572,7 @@ class Greedy {
   }
 
   const LinearCut& a_;
-  const int64_t set_;
+  const int64_t set_, made_;  // picks in earlier passes
   const float* coordinates_;
   const double* first_;  // gains at the start
   PickSums picks_;
@@ -551,7 +595,14 @@ class Greedy {
 
 void linear_cut(const LinearCut& a) {
   parallel_for(0, a.sets, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t g = begin; g < end; ++g) Greedy(a, g).run();
+    for (int64_t g = begin; g < end; ++g) {
+      for (int64_t made = 0; made < a.budgets[g];) {
+        Greedy greedy(a, g, made);
+        const int64_t count = greedy.run();
+        made += count;
+        if (count == 0 || made == a.budgets[g] || !greedy.renew()) break;
+      }
+    }
   });
 }
 

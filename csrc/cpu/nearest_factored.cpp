@@ -12,11 +12,10 @@ namespace fastcore::cpu {
 namespace FASTCORE_ISA {
 namespace {
 
-using Packed = PackedRows<float>;
 constexpr float kFar = std::numeric_limits<float>::infinity();
 constexpr float kUp = 1.0f + 1.0f / (1 << 22);  // for the rounding of a limit
 constexpr int64_t kFew = 16;                    // coordinates that do
-constexpr int kRows = Packed::kRows, kColumns = Packed::kColumns;
+constexpr int kRows = PackedRows::kRows, kColumns = PackedRows::kColumns;
 static_assert(kColumns == kCompared, "columns are compared together");
 
 // The picks of one set, and the rows that look for the nearest one.
@@ -34,8 +33,8 @@ class Nearest {
   void find(int64_t first, int64_t last) const {
     std::vector<int64_t> order(members_ + first, members_ + last);
     for (int64_t& row : order) row = std::max<int64_t>(row, 0);
-    const Packed ours(a_.rows, order, kFew);
-    const int64_t columns = packed_picks_.blocks() * Packed::kBlock;
+    const PackedRows ours(a_.rows, order, kFew);
+    const int64_t columns = packed_picks_.blocks() * PackedRows::kBlock;
     std::vector<float> lower(kRows * columns);
     std::vector<std::pair<int64_t, double>> measured;
     for (int64_t start = first; start < last; start += kRows) {
@@ -102,7 +101,7 @@ class Nearest {
   const int64_t* members_;
   int64_t* nearest_;
   const std::vector<int64_t> picks_;
-  const Packed packed_picks_;
+  const PackedRows packed_picks_;
 };
 
 }  // namespace

@@ -29,9 +29,7 @@ inline double product_with(const ReducedRows& rows, int64_t i, const Row* x, con
                           y, rows.second_width);
 }
 
-// Rows in an order of their own, packed for bounds on the distances of all pairs: see ReducedRows. With float
-// arithmetic there are twice as many a cycle, a little looser.
-template <typename Real>
+// Rows in an order of their own, packed for bounds on the distances of all pairs: see ReducedRows.
 class PackedRows {
  public:
   static constexpr int kRows = 4, kColumns = 16;  // pairs whose products stay in registers
@@ -42,11 +40,11 @@ class PackedRows {
       : width_(rows.width),
         dimensions_(std::min(most, rows.dimensions)),
         blocks_((static_cast<int64_t>(order.size()) + kBlock - 1) / kBlock),
-        absolute_(static_cast<Real>(1.000001 * rows.absolute)),
+        absolute_(1.000001 * rows.absolute),
         x_(blocks_ * kBlock * width_),
         y_(blocks_ * kBlock * dimensions_),
-        norms_(blocks_ * kBlock),
-        lengths_(blocks_ * kBlock),
+        in_double_(blocks_ * kBlock),
+        in_float_(blocks_ * kBlock),
         left_out_(blocks_ * kBlock) {
     for (size_t p = 0; p < order.size(); ++p) {
       const int64_t row = order[p];
@@ -55,8 +53,8 @@ class PackedRows {
       std::copy_n(reduced, dimensions_, &y_[p * dimensions_]);
       const double rest = dot(reduced + dimensions_, reduced + dimensions_, rows.dimensions - dimensions_);
       const double left_out = static_cast<double>(rows.left_out[row]);
-      norms_[p] = static_cast<Real>(rows.norms[row]);
-      lengths_[p] = static_cast<Real>(std::sqrt(rows.relative * rows.norms[row]) * 1.000001);
+      in_double_.set(p, rows.norms[row], rows.relative);
+      in_float_.set(p, rows.norms[row], rows.relative);
       left_out_[p] = static_cast<float>(std::sqrt(left_out * left_out + rest) * 1.000001);
     }
     x_groups_ = packed<float, kColumns>(x_.data(), blocks_ * kBlock, width_);
@@ -66,38 +64,63 @@ class PackedRows {
   int64_t blocks() const { return blocks_; }
 
   // Lower bounds on the squared distances of kRows rows from `row` on and of kColumns of `others` from
-  // `column` on; they may be negative. Roots in Real are lower bounds on the distances.
+  // `column` on; they may be negative. Roots in Real are lower bounds on the distances. In float twice as
+  // many are computed a cycle, a little looser.
+  template <typename Real>
   void lower_bounds(const PackedRows& others, int64_t row, int64_t column,
                     Real (&lower)[kRows][kColumns]) const {
     float x[kRows][kColumns], y[kRows][kColumns];
     multiply(&x_[row * width_], &others.x_groups_[column * width_], width_, x);
     multiply(&y_[row * dimensions_], &others.y_groups_[column * dimensions_], dimensions_, y);
-    const Real* norms = &others.norms_[column];
-    const Real* lengths = &others.lengths_[column];
+    const Real absolute = static_cast<Real>(absolute_);
+    const Real* norms = &others.sizes<Real>().norms[column];
+    const Real* lengths = &others.sizes<Real>().lengths[column];
     const float* left_out = &others.left_out_[column];
     for (int i = 0; i < kRows; ++i) {
-      const Real norm = norms_[row + i], length = lengths_[row + i];
+      const Real norm = sizes<Real>().norms[row + i], length = sizes<Real>().lengths[row + i];
       const float left = left_out_[row + i];
       for (int t = 0; t < kColumns; ++t) {
         const Real twice = 2 * static_cast<Real>(x[i][t]);
         const Real off =
-            std::fabs(twice) * static_cast<Real>(left * left_out[t]) + (length * lengths[t] + absolute_);
-        lower[i][t] = (norm + norms[t]) * (1 - kSlack) - twice * (1 + static_cast<Real>(y[i][t])) - off;
+            std::fabs(twice) * static_cast<Real>(left * left_out[t]) + (length * lengths[t] + absolute);
+        lower[i][t] = (norm + norms[t]) * (1 - kSlack<Real>)-twice * (1 + static_cast<Real>(y[i][t])) - off;
       }
     }
   }
 
  private:
+  template <typename Real>
+  struct Sizes {
+    std::vector<Real> norms, lengths;  // lengths: times the root of `relative`
+
+    explicit Sizes(int64_t rows) : norms(rows), lengths(rows) {}
+
+    void set(size_t p, double norm, double relative) {
+      norms[p] = static_cast<Real>(norm);
+      lengths[p] = static_cast<Real>(std::sqrt(relative * norm) * 1.000001);
+    }
+  };
+
+  template <typename Real>
+  const Sizes<Real>& sizes() const {
+    if constexpr (sizeof(Real) == sizeof(double))
+      return in_double_;
+    else
+      return in_float_;
+  }
+
   // A share of |g_i|^2 + |g_j|^2. In double, what squared_distance takes for 0 must not have a larger bound.
   // In float, the operations on them and on the product and the root round by 13 units of it; `off` is for
   // its own.
+  template <typename Real>
   static constexpr Real kSlack = sizeof(Real) == sizeof(double) ? Real(3 * kSame) : Real(14.0 / (1 << 24));
 
   int64_t width_, dimensions_, blocks_;
-  Real absolute_;
+  double absolute_;
   std::vector<float> x_, y_;                // row by row
   std::vector<float> x_groups_, y_groups_;  // number by number, kColumns rows at a time
-  std::vector<Real> norms_, lengths_;       // lengths: times the root of `relative`
+  Sizes<double> in_double_;
+  Sizes<float> in_float_;
   std::vector<float> left_out_;
 };
 

@@ -94,6 +94,12 @@ class RowBoxes {
       const float low = box.low[c], high = box.high[c];
       const float* lows = &low_[c * count_];
       const float* highs = &high_[c * count_];
+      if (low == high) {  // of one row
+        const float *first = low < 0.0f ? highs : lows, *last = low < 0.0f ? lows : highs;
+        float* __restrict down = least.data(), * __restrict up = most.data();
+        for (int64_t g = 0; g < count_; ++g) down[g] += low * first[g], up[g] += low * last[g];
+        continue;
+      }
       for (int64_t g = 0; g < count_; ++g) {
         const float a = low * lows[g], b = low * highs[g], d = high * lows[g], e = high * highs[g];
         const float ab = a < b ? a : b, de = d < e ? d : e, AB = a < b ? b : a, DE = d < e ? e : d;
@@ -104,13 +110,21 @@ class RowBoxes {
     // Sums of `width` products round by a share of the lengths.
     const float share = static_cast<float>(rows_.width + 16) / (1 << 22) * box.length,
                 norm = box.norm * (1 - kSlack);
+    // std::max would keep this loop from vector operations: it takes references.
+    const auto larger = [](float a, float b) { return a > b ? a : b; };
+    const auto smaller = [](float a, float b) { return a < b ? a : b; };
+    const float *seconds = second_.data(), *lengths = length_.data(), *norms = norm_.data(),
+                *gaps = gap_.data();
+    const float second = box.second, other_gap = box.gap, sign = positive_ ? 0.0f : -1.0f;
+    float* __restrict down = least.data(), * __restrict up = most.data();
     for (int64_t g = 0; g < count_; ++g) {
-      const float high = box.second * second_[g] * (1 + kSlack), low = positive_ ? 0.0f : -high;
-      const float above = std::max(most[g] * (1 + high), most[g] * (1 + low));
-      const float product = std::max(above, std::max(least[g] * (1 + low), least[g] * (1 + high)));
-      const float least_apart = std::min(norm + gap_[g], norm_[g] * (1 - kSlack) + box.gap);
-      if (least_apart < 2 * product + share * length_[g] + kLeast) near[g] = 1;
+      const float high = second * seconds[g] * (1 + kSlack), low = sign * high;
+      const float above = larger(up[g] * (1 + high), up[g] * (1 + low));
+      const float product = larger(above, larger(down[g] * (1 + low), down[g] * (1 + high)));
+      const float least_apart = smaller(norm + gaps[g], norms[g] * (1 - kSlack) + other_gap);
+      down[g] = least_apart - (2 * product + share * lengths[g] + kLeast);
     }
+    for (int64_t g = 0; g < count_; ++g) near[g] |= least[g] < 0.0f;
   }
 
  private:

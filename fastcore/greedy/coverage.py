@@ -39,12 +39,14 @@ class Coverage:
         matrix: (G, n, n) float32 similarities, a candidate a row, or None where only blocks are made.
         lists: what is kept of columns that were made once, where there is no matrix and room for it.
         computed: columns of n similarities made in blocks so far.
+        sweeps: the greedy itself brings all bounds up to date behind the first pick.
     """
 
     error = 0.0
     matrix: Tensor | None = None
     lists: ActiveLists | None = None
     computed = 0
+    sweeps = False
 
     def __init__(self, view: RowSimilarity | DenseSimilarity, batch: Batch) -> None:
         self.view = view

@@ -27,8 +27,9 @@ from fastcore.similarity import (
 )
 
 BLOCK = 384
-PICKS_A_PASS = {"cpu": 340, "cuda": 250}
-"""Longer passes save reads of the rows and measure more gains; on a GPU a pick meets all before it in its pass."""
+PICKS_A_PASS = {"cpu": 1024, "cuda": 250}
+"""Longer passes save reads of the rows and measure more gains; on a GPU a pick meets all before it in its pass. On
+a CPU the op itself takes all gains afresh in between."""
 
 SUMS_BYTES = 64 << 20
 """What the sums after every pick of a pass may take: passes over wide rows are shorter."""
@@ -133,10 +134,14 @@ class LinearCut(InnerProductCut):
     def pick(self, fixed: Tensor, left: Tensor, block: int | None) -> tuple[Tensor, Tensor]:
         """The next picks (G, P) and their gains: see Cut."""
         values = self._values().masked_fill_(fixed, -torch.inf)
-        room = max(16, SUMS_BYTES // (8 * self.x.shape[2]))
-        usual = PICKS_A_PASS[self.x.device.type]
-        most = min(fixed.shape[1], int(left.max()), block or min(usual, room))
+        most = min(fixed.shape[1], int(left.max()), block or self._most())
         return self._lazily(self.x, None, values, left, most)
+
+    def _most(self) -> int:
+        """Picks of a pass; on a CPU the op sees to the memory for their sums."""
+        device = self.x.device.type
+        usual, room = PICKS_A_PASS[device], max(16, SUMS_BYTES // (8 * self.x.shape[2]))
+        return usual if device == "cpu" else min(usual, room)
 
     def add(self, positions: Tensor) -> None:
         """Takes the picks at positions (G, P) into account; -1 is none."""

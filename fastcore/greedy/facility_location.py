@@ -125,7 +125,7 @@ def make_picks(
         rows.tighten(size)
         at, outside, outside_row = top_block(rows.bounds, size, rows.floor, lowest)
         similarity = rows.similarities(at)
-        most = min(at.shape[1], int(made.left.max()), PICKS_A_CALL if fresh else 1)
+        most = min(at.shape[1], int(made.left.max()), PICKS_A_CALL if fresh or rows.sweeps else 1)
         new, gains, evaluations, state = rows.greedy(
             similarity, at, made.left.clamp(max=most), outside, outside_row, most
         )

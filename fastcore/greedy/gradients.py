@@ -24,7 +24,8 @@ from fastcore.ops.facility_location_block import SAME, inner_products, similarit
 from fastcore.ops.factored_columns import factored_columns
 from fastcore.similarity import METRICS, GradientSimilarity, Outside
 
-PICKS_A_PASS = 170
+PICKS_A_PASS = {"cpu": 1024, "cuda": 170}  # on a CPU the op itself takes gains afresh in between
+PICKS_TOGETHER = 170  # that are taken off gains
 SAMPLE = 128  # rows of a set, of which
 LANDMARKS = 32  # show where the others lie
 TRIANGLE = 256  # rows of a matrix that are made together
@@ -285,15 +286,15 @@ class GradientCut(InnerProductCut):
     def pick(self, fixed: Tensor, left: Tensor, block: int | None) -> tuple[Tensor, Tensor]:
         """The next picks (G, P) and their gains: see Cut."""
         values = self.gains.masked_fill(fixed, -torch.inf)
-        most = min(fixed.shape[1], int(left.max()), block or PICKS_A_PASS)
         delta, h = self.sets.factors
+        most = min(fixed.shape[1], int(left.max()), block or PICKS_A_PASS[delta.device.type])
         return self._lazily(delta, h, values, left, most)
 
     def add(self, positions: Tensor) -> None:
         """Takes the picks at positions (G, P) into account; -1 is none."""
         # Nothing changes before all is done, so that it can be repeated.
         similarity = torch.zeros_like(self.gains)
-        for part in positions.split(PICKS_A_PASS, dim=1):
+        for part in positions.split(PICKS_TOGETHER, dim=1):
             similarity += self.sets.factor * self.sets.onto(part)
         self._subtract(similarity, (positions >= 0).sum(1))
 

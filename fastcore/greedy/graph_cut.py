@@ -50,8 +50,8 @@ def graph_cut(
     """Picks the row j with the largest gain, again and again.
 
     The function is sum_{i in V, j in S} s_ij - lam * sum_{i, j in S} s_ij; a gain is
-    sum_i s_ij - lam * sum_{i in S} (s_ij + s_ji) - lam * s_jj. Cost for dot and cosine: n * d a pass, one pass
-    for up to 340 picks (250 on a GPU), fewer where rows lie all around the origin; for other metrics n^2 * d once
+    sum_i s_ij - lam * sum_{i in S} (s_ij + s_ji) - lam * s_jj. Cost for dot and cosine: n * d for up to
+    340 picks (250 on a GPU), fewer where rows lie all around the origin; for other metrics n^2 * d once
     and n * k * d; for a sparse matrix its entries, sorted once, and those of the picks. Memory: 100 bytes a row
     for features, and 8 * d for each pick of a pass; 120 bytes an entry of a sparse matrix.
     Iyer and Bilmes, "Submodular optimization with submodular cover and submodular knapsack constraints", 2013.

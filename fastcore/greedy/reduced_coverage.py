@@ -37,6 +37,11 @@ class ReducedCoverage(GradientCoverage):
         self._rows = batch.take(reduced.coordinates), batch.take(reduced.left_out)
         self._bounds = reduced.relative, reduced.absolute, self.sets.parameter
 
+    @property
+    def sweeps(self) -> bool:  # type: ignore[override]
+        """Its greedy does so by itself."""
+        return not self._loose
+
     @staticmethod
     def serves(view: GradientSimilarity) -> bool:
         """Whether it is for such similarities."""

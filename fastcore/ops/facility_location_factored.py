@@ -36,8 +36,8 @@ def facility_location_factored(
     block op. Returns picks and exact gains (sets, most), counts (sets, 3) of evaluations, of candidates and of
     pairs measured in float64, and (1,) 0 where bounds told so little that a set stopped early: behind `pairs`
     measured pairs, or with more than `room` rows, 8 bytes each, that candidates may still add to. Cost:
-    rows^2 (width + r) / 2 multiplications, as many at most for such lists, and (width + second width) a measured
-    pair. The native op is for the CPU.
+    rows^2 (width + 12) / 2 multiplications, at most twice, rows^2 (width + r) at most for such lists, and
+    (width + second width) a measured pair. The native op is for the CPU.
     """
     call = implementation("facility_location_factored", facility_location_factored_reference, features)
     rows, state = (features, second, reduced, left_out, norms), (coverage, bounds, row_ids, budgets, floor)

@@ -31,7 +31,7 @@ def linear_cut(
     `error` says how exact they are (csrc/kernels.h). budgets (sets,) int64, floor (sets,) float64. Returns picks
     (sets, most) int64 positions, -1 after the last, gains (sets, most) float64 and the gains measured (sets,)
     int64. A set may end early, but not before its first pick: when measuring all rows afresh is cheaper than
-    going on.
+    going on. A CPU measures them itself then, and goes on, unless products of matrices would be faster.
     """
     return implementation("linear_cut", linear_cut_reference, features)(
         features, second, scale, coordinates, values, budgets, floor, penalty, error, most

@@ -157,7 +157,8 @@ def test_tiles_and_batches_change_nothing(metric: str, name: str, monkeypatch: p
     partition = Partition.by_label(labels, 40)
     expected = ENGINES[name](view(rows, metric), partition)
     monkeypatch.setattr(gradients, "TRIANGLE", 7)
-    monkeypatch.setattr(gradients, "PICKS_A_PASS", 3)
+    monkeypatch.setattr(gradients, "PICKS_A_PASS", {"cpu": 3})
+    monkeypatch.setattr(gradients, "PICKS_TOGETHER", 2)
     with memory.sizes(tile=20_000, batch=1):
         picks = ENGINES[name](view(rows, metric), partition)
     assert torch.equal(picks.rows, expected.rows)

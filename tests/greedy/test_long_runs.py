@@ -1,4 +1,4 @@
-"""Facility location far beyond the point where picks still change much, or anything at all."""
+"""Facility location and graph cut far beyond the point where picks still change much, or anything at all."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from fastcore.budget import Partition
+from fastcore.gradients import LastLayerGradients
 from fastcore.greedy.facility_location import facility_location
+from fastcore.greedy.graph_cut import graph_cut
 from fastcore.ops import use_backend
 from fastcore.similarity import view
 
@@ -51,3 +53,27 @@ def test_long_runs_on_a_matrix(kind: str) -> None:
     rows, gains = naive(matrix, k)
     assert picks.rows[0].tolist() == rows
     np.testing.assert_allclose(picks.gains[0].numpy(), gains, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["gradients", "features", "around the origin"])
+@pytest.mark.parametrize("sets", [1, 2])
+def test_graph_cut_takes_gains_afresh_by_itself(kind: str, sets: int) -> None:
+    """On a CPU one call of its op makes all picks, of which no bound holds through so many."""
+    rng = np.random.default_rng(sets)
+    x = rng.standard_normal((900, 20)).astype(np.float32)
+    if kind != "around the origin":
+        x = np.abs(x)
+    rows = (
+        LastLayerGradients(rng.standard_normal((900, 4)), x) if kind == "gradients" else torch.from_numpy(x)
+    )
+    labels = torch.arange(900) % sets
+    partition = Partition.by_label(labels, 800) if sets > 1 else Partition.whole(900, 800)
+    with use_backend("auto"):
+        mine = graph_cut(view(rows, "cosine"), partition)
+        short = graph_cut(view(rows, "cosine"), partition, block=50)
+    with use_backend("reference"):
+        wanted = graph_cut(view(rows, "cosine"), partition)
+    assert mine.info["passes"] == 1 and short.info["passes"] > 5
+    for picks in (mine, short):
+        assert torch.equal(picks.rows, wanted.rows)
+        torch.testing.assert_close(picks.gains, wanted.gains, rtol=1e-9, atol=1e-9)
