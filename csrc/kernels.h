@@ -180,8 +180,8 @@ struct GraphCutSparse {
 //   2^-24,
 // which also covers sums over the coordinates in float.
 // Rows whose bound reaches the best measured gain are measured, all others keep their bound. Once more than
-// rows / 2 gains were measured, taking them all afresh is cheaper: the call ends before a pick, or, on a CPU,
-// does so itself and goes on where that takes one product of every row with P.
+// rows / 2 gains were measured, taking them all afresh is cheaper: the call ends before a pick. Where that is
+// one product of every row with P, a CPU does so itself, behind `rows` measured gains, and goes on.
 // values is scratch afterwards. gains[t] is the measured gain of pick t, evaluations counts measured gains.
 struct LinearCut {
   const float* features;     // (sets, rows, width)

@@ -384,9 +384,9 @@ class Greedy {
   // Makes picks until all gains should be taken afresh. Returns how many.
   int64_t run() {
     const int64_t budget = std::min(a_.budgets[set_] - made_, picks_.budget());
-    const int64_t before = a_.evaluations[set_];
+    const int64_t before = a_.evaluations[set_], most = picks_.summed() ? a_.rows : a_.rows / 2;
     for (int64_t t = 0; t < budget; ++t) {
-      if (a_.evaluations[set_] - before > a_.rows / 2) break;
+      if (a_.evaluations[set_] - before > most) break;
       const Pick pick = t == 0 ? first_pick() : next_pick(t);
       if (pick.row < 0) break;
       a_.picks[set_ * a_.most + made_ + t] = pick.row;
@@ -534,19 +534,15 @@ class Greedy {
 
   void bound_rows(size_t c) {
     const float* columns = columns_.data() + c * kChunk * (a_.directions + 1);
-    double best = kClosed;
     for (int64_t first = 0; first < kChunk; first += kGroup) {
       float taken[kGroup] = {};
       for (int64_t d = 0; d <= a_.directions; ++d)
         for (int64_t i = 0; i < kGroup; ++i) taken[i] += weights_[d] * columns[d * kChunk + first + i];
       double* bound = bound_.data() + c * kChunk + first;
       const double* unmeasured = unmeasured_.data() + c * kChunk + first;
-      for (int64_t i = 0; i < kGroup; ++i) {
-        bound[i] = unmeasured[i] - weight_ * static_cast<double>(taken[i]);
-        best = bound[i] > best ? bound[i] : best;
-      }
+      for (int64_t i = 0; i < kGroup; ++i) bound[i] = unmeasured[i] - weight_ * static_cast<double>(taken[i]);
     }
-    chunks_[c].best = best, chunks_[c].time = drift_.picks();
+    chunks_[c].best = largest_of(bound_.data() + c * kChunk, kChunk), chunks_[c].time = drift_.picks();
   }
 
   // Moves a row to the list of the measured; it must be measured next.

@@ -106,15 +106,15 @@ def spanning(gram: Tensor, count: int) -> Tensor:
     greedy Nystrom approximation", 2011.
     """
     own = gram.diagonal(dim1=1, dim2=2)  # which changes with it
-    least = 1e-6 * own.amax(1, keepdim=True).clamp(min=1e-300)
-    sets, chosen = torch.arange(len(gram), device=gram.device), []
+    least, chosen = 1e-6 * own.amax(1, keepdim=True).clamp(min=1e-300), []
     for _ in range(count):
-        taken = torch.where(own > least, torch.linalg.vector_norm(gram, dim=2).square_().div_(own), -1.0)
-        row = taken.argmax(1)
+        # A row with next to no rest takes in less than it would.
+        square = torch.maximum(own, least)
+        row = torch.linalg.vector_norm(gram, dim=2).square_().div_(square).argmax(1, keepdim=True)
         chosen.append(row)
-        column, square = gram[sets, row], torch.maximum(own[sets, row], least[:, 0])
-        gram.baddbmm_(column.unsqueeze(2), (column / square.unsqueeze(1)).unsqueeze(1), alpha=-1)
-    return torch.stack(chosen, 1)
+        column = gram.gather(1, row.unsqueeze(2).expand(-1, -1, gram.shape[2]))
+        gram.baddbmm_(column.mT, column / square.gather(1, row).unsqueeze(2), alpha=-1)
+    return torch.cat(chosen, 1)
 
 
 def _orthonormal(vectors: Tensor) -> Tensor:
