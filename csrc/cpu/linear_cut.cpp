@@ -1,9 +1,11 @@
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <memory>
 #include <vector>
 
 #include "cpu/choice.h"
+#include "cpu/lanes.h"
 #include "cpu/parallel.h"
 #include "cpu/rows.h"
 
@@ -41,13 +43,33 @@ inline double squared_distance(const double* x, const double* y, int64_t width) 
   return sum;
 }
 
-// The sums of the first scaled picks: what gains are measured by, and how far they moved.
+// The same of long ones in float, at most 1e-6 of it off.
+inline double squared_distance(const float* x, const float* y, int64_t width) {
+  constexpr int64_t kSteps = 8;  // whose sums are small enough for float
+  LaneSums lanes;
+  int64_t k = 0;
+  while (k + kFloats <= width) {
+    Floats sums = {};
+    for (int64_t step = 0; step < kSteps && k + kFloats <= width; ++step, k += kFloats) {
+      const Floats apart = load(x + k) - load(y + k);
+      sums += apart * apart;
+    }
+    lanes.add(sums);
+  }
+  double sum = lanes.total();
+  for (; k < width; ++k) sum += static_cast<double>((x[k] - y[k]) * (x[k] - y[k]));
+  return sum;
+}
+
+// The sum of the scaled picks, which gains are measured by, and how far it moved: sums of the first picks are
+// kept in float, in a unit in which they are in range.
 //
 // Factored rows x (x) [1; y] sum to a width x (1 + second_width) matrix. Where that has more numbers than the
 // picks have factors, products go through the picks one by one.
 class PickSums {
  public:
-  PickSums(const LinearCut& args, int64_t set, int64_t budget)
+  // `longest` is at least the length of every row.
+  PickSums(const LinearCut& args, int64_t set, int64_t budget, double longest)
       : a_(args),
         features_(args.features + set * args.rows * args.width),
         second_(args.second == nullptr ? nullptr : args.second + set * args.rows * args.second_width),
@@ -58,9 +80,11 @@ class PickSums {
         numbers_(summed_ ? a_.width * columns_ : 0),
         budget_(summed_ ? std::max(kLeastPass, std::min(budget, kSums / numbers_))
                         : std::min(budget, kPass / 2)),
-        sums_(new double[(budget_ + 1) * numbers_]),
+        unit_(std::max(longest, std::numeric_limits<double>::min()) * static_cast<double>(budget_)),
+        sum_(numbers_, 0.0),
+        kept_(new float[(budget_ + 1) * numbers_]),
         squared_{0.0} {
-    std::fill_n(sums_.get(), numbers_, 0.0);
+    std::fill_n(kept_.get(), numbers_, 0.0f);
   }
 
   // Whether products with the sum of many picks cost no more than those with few.
@@ -92,10 +116,9 @@ class PickSums {
       for (int64_t pick : picks_) total += scale_[pick] * product(row, pick);
       return scale_[row] * total;
     }
-    const double* sums = sum(picks());
-    if (second_ == nullptr) return scale_[row] * dot(x(row), sums, a_.width);
+    if (second_ == nullptr) return scale_[row] * dot(x(row), sum_.data(), a_.width);
     for (int64_t k = 0; k < a_.width; ++k) {
-      const double* along = sums + k * columns_;
+      const double* along = sum_.data() + k * columns_;
       total += static_cast<double>(x(row)[k]) * (along[0] + dot(y(row), along + 1, a_.second_width));
     }
     return scale_[row] * total;
@@ -105,21 +128,23 @@ class PickSums {
   void with_all(double* out) const {
     if (second_ != nullptr) {
       FactoredProject args = {};
-      args.features = features_, args.second = second_, args.direction = sum(picks()), args.out = out;
+      args.features = features_, args.second = second_, args.direction = sum_.data(), args.out = out;
       args.sets = 1, args.rows = a_.rows, args.width = a_.width, args.second_width = a_.second_width;
       factored_project(args);
     } else {
       for_row_ranges(1, a_.rows, a_.width, [&](int64_t, int64_t first, int64_t last) {
-        for (int64_t row = first; row < last; ++row) out[row] = dot(x(row), sum(picks()), a_.width);
+        for (int64_t row = first; row < last; ++row) out[row] = dot(x(row), sum_.data(), a_.width);
       });
     }
     for (int64_t row = 0; row < a_.rows; ++row) out[row] *= scale_[row];
   }
 
-  // Squared length of the sum of the picks since `time`.
-  double moved(int64_t time) const {
+  // At least the squared length of the sum of the picks since `time`; `lengths` is the sum of those of all.
+  double moved(int64_t time, double lengths) const {
     if (!summed_) return squared_[time];
-    return squared_distance(sum(picks()), sum(time), numbers_);
+    const double squared = squared_distance(kept(picks()), kept(time), numbers_);
+    const double length = unit_ * std::sqrt(squared * (1 + 1e-6)) + kKeptRounding * (lengths + 1e-30 * unit_);
+    return length * length;
   }
 
   // Starts to read a row that will be needed soon.
@@ -130,25 +155,29 @@ class PickSums {
   }
 
  private:
+  static constexpr double kKeptRounding = 1.0 / (1 << 22);  // of two sums in float
+
   // The sum with one more row.
   void sum_up(int64_t row) {
-    const double* __restrict from = sum(picks());
-    double* __restrict to = sums_.get() + (picks() + 1) * numbers_;
-    const double scale = scale_[row];
+    double* __restrict sum = sum_.data();
+    float* __restrict keep = kept_.get() + (picks() + 1) * numbers_;
+    const double scale = scale_[row], share = 1.0 / unit_;
     const float *delta = x(row), *h = y(row);
     if (second_ == nullptr) {
-      for (int64_t k = 0; k < a_.width; ++k) to[k] = from[k] + scale * static_cast<double>(delta[k]);
-      return;
+      for (int64_t k = 0; k < a_.width; ++k) sum[k] += scale * static_cast<double>(delta[k]);
+    } else {
+      for (int64_t k = 0; k < a_.width; ++k) {
+        const double factor = scale * static_cast<double>(delta[k]);
+        double* __restrict along = sum + k * columns_;
+        along[0] += factor;
+        for (int64_t l = 1; l < columns_; ++l) along[l] += factor * static_cast<double>(h[l - 1]);
+      }
     }
-    for (int64_t k = 0; k < a_.width; ++k, from += columns_, to += columns_) {
-      const double factor = scale * static_cast<double>(delta[k]);
-      to[0] = from[0] + factor;
-      for (int64_t l = 1; l < columns_; ++l) to[l] = from[l] + factor * static_cast<double>(h[l - 1]);
-    }
+    for (int64_t k = 0; k < numbers_; ++k) keep[k] = static_cast<float>(share * sum[k]);
   }
 
   int64_t picks() const { return static_cast<int64_t>(picks_.size()); }
-  const double* sum(int64_t time) const { return sums_.get() + time * numbers_; }  // of the first picks
+  const float* kept(int64_t time) const { return kept_.get() + time * numbers_; }  // sum of the first picks
   const float* x(int64_t row) const { return features_ + row * a_.width; }
   const float* y(int64_t row) const { return second_ + row * a_.second_width; }
   double product(int64_t row, int64_t other) const {
@@ -162,10 +191,12 @@ class PickSums {
   const double* scale_;
   const int64_t columns_;
   const bool summed_;
-  const int64_t numbers_;           // of a sum
-  const int64_t budget_;            // picks that there is room for
-  std::unique_ptr<double[]> sums_;  // (budget + 1, numbers)
-  std::vector<double> squared_;     // of the picks since every time, where they are not summed
+  const int64_t numbers_;          // of a sum
+  const int64_t budget_;           // picks that there is room for
+  const double unit_;              // of what is kept
+  std::vector<double> sum_;        // of all picks
+  std::unique_ptr<float[]> kept_;  // (budget + 1, numbers): the sum after every pick
+  std::vector<double> squared_;    // of the picks since every time, where they are not summed
   std::vector<int64_t> picks_;
 };
 
@@ -190,7 +221,8 @@ class Drift {
   void settle(int64_t time, const PickSums& sums) {
     const double along = squared_distance(sum(), sum(time), a_.directions);
     const double length = lengths_.back() - lengths_[time];
-    const double rest = std::sqrt(std::max(0.0, sums.moved(time) - along) + a_.error * length * length);
+    const double rest =
+        std::sqrt(std::max(0.0, sums.moved(time, lengths_.back()) - along) + a_.error * length * length);
     since_[time] = {rest + kSumRounding * lengths_.back(), picks()};
   }
 
@@ -351,7 +383,7 @@ class Greedy {
         made_(made),
         coordinates_(args.coordinates + set * (args.directions + 1) * args.rows),
         first_(args.values + set * args.rows),
-        picks_(args, set, std::min(args.budgets[set] - made, kPass)),
+        picks_(args, set, std::min(args.budgets[set] - made, kPass), longest()),
         drift_(args),
         weights_(args.directions + 1, 0.0f),
         order_(descending(first_, args.rows)),
@@ -543,6 +575,17 @@ class Greedy {
       for (int64_t i = 0; i < kGroup; ++i) bound[i] = unmeasured[i] - weight_ * static_cast<double>(taken[i]);
     }
     chunks_[c].best = largest_of(bound_.data() + c * kChunk, kChunk), chunks_[c].time = drift_.picks();
+  }
+
+  // At least the length of every scaled row.
+  double longest() const {
+    std::vector<double> squared(a_.rows, 0.0);
+    for (int64_t c = 0; c <= a_.directions; ++c)
+      for (int64_t row = 0; row < a_.rows; ++row) {
+        const double value = static_cast<double>(coordinates_[c * a_.rows + row]);
+        squared[row] += value * value;
+      }
+    return 1.01 * std::sqrt(largest_of(squared.data(), a_.rows));
   }
 
   // Moves a row to the list of the measured; it must be measured next.
