@@ -98,8 +98,16 @@ struct LaneSums {
   Half low = {}, high = {};
 
   void add(Floats x) {
-    low += __builtin_convertvector(__builtin_shufflevector(x, x, 0, 1, 2, 3), Half);
-    high += __builtin_convertvector(__builtin_shufflevector(x, x, 4, 5, 6, 7), Half);
+#if defined(__AVX2__)
+    const __m256 lanes = reinterpret_cast<__m256>(x);
+    low += reinterpret_cast<Half>(_mm256_cvtps_pd(_mm256_castps256_ps128(lanes)));
+    high += reinterpret_cast<Half>(_mm256_cvtps_pd(_mm256_extractf128_ps(lanes, 1)));
+#else
+    for (int l = 0; l < kFloats / 2; ++l) {
+      low[l] += static_cast<double>(x[l]);
+      high[l] += static_cast<double>(x[l + kFloats / 2]);
+    }
+#endif
   }
   void add(const double* x) {
     for (int l = 0; l < kFloats / 2; ++l) low[l] += x[l], high[l] += x[l + kFloats / 2];
