@@ -53,7 +53,7 @@ def graph_cut(
     sum_i s_ij - lam * sum_{i in S} (s_ij + s_ji) - lam * s_jj. Cost for dot and cosine: n * d for up to
     340 picks (250 on a GPU), fewer where rows lie all around the origin; for other metrics n^2 * d once
     and n * k * d; for a sparse matrix its entries, sorted once, and those of the picks. Memory: 100 bytes a row
-    for features, and 8 * d for each pick of a pass; 120 bytes an entry of a sparse matrix.
+    for features, and 8 * d for each pick of a pass (4 * d on a CPU); 120 bytes an entry of a sparse matrix.
     Iyer and Bilmes, "Submodular optimization with submodular cover and submodular knapsack constraints", 2013.
     """
     if isinstance(view, SparseSimilarity):
