@@ -22,34 +22,11 @@ inline std::vector<T> packed(const float* others, int64_t count, int64_t width) 
   return out;
 }
 
-#if defined(__FMA__)
-// Those of vectors in float.
-template <int kRows, int kVectors>
-inline void multiply_fused(const float* rows, const float* others, int64_t width,
-                           __m256 (&sums)[kRows][kVectors]) {
-  for (int64_t k = 0; k < width; ++k)
-    for (int v = 0; v < kVectors; ++v) {
-      const __m256 other = _mm256_loadu_ps(others + (k * kVectors + v) * 8);
-      for (int i = 0; i < kRows; ++i)
-        sums[i][v] = _mm256_fmadd_ps(_mm256_set1_ps(rows[i * width + k]), other, sums[i][v]);
-    }
-}
-#endif
-
-// Products of kRows rows (kRows, width) with kTogether packed others. Those in double are the same for every
-// instruction set. Those in float are for bounds alone, and are fused where that is to be had.
+// Products of kRows rows (kRows, width) with kTogether packed others.
 template <typename T, int kRows, int kTogether>
 inline void multiply(const T* rows, const T* others, int64_t width, T (&out)[kRows][kTogether]) {
   typedef T Lanes __attribute__((vector_size(32), aligned(alignof(T))));  // arrays would live in memory
   constexpr int kVectors = kTogether * sizeof(T) / sizeof(Lanes);
-#if defined(__FMA__)
-  if constexpr (sizeof(T) == sizeof(float)) {
-    __m256 sums[kRows][kVectors] = {};
-    multiply_fused<kRows, kVectors>(rows, others, width, sums);
-    std::memcpy(out, sums, sizeof(sums));
-    return;
-  }
-#endif
   Lanes sums[kRows][kVectors] = {};
   for (int64_t k = 0; k < width; ++k) {
     const Lanes* other = reinterpret_cast<const Lanes*>(others + k * kTogether);
@@ -57,6 +34,26 @@ inline void multiply(const T* rows, const T* others, int64_t width, T (&out)[kRo
       for (int v = 0; v < kVectors; ++v) sums[i][v] += rows[i * width + k] * other[v];
   }
   std::memcpy(out, sums, sizeof(sums));
+}
+
+// The same for bounds that stay inside an op: fused where that is to be had, which rounds differently from
+// one instruction set to another.
+template <int kRows, int kTogether>
+inline void multiply_for_bounds(const float* rows, const float* others, int64_t width,
+                                float (&out)[kRows][kTogether]) {
+#if defined(__FMA__)
+  constexpr int kVectors = kTogether * sizeof(float) / sizeof(__m256);
+  __m256 sums[kRows][kVectors] = {};
+  for (int64_t k = 0; k < width; ++k)
+    for (int v = 0; v < kVectors; ++v) {
+      const __m256 other = _mm256_loadu_ps(others + (k * kVectors + v) * 8);
+      for (int i = 0; i < kRows; ++i)
+        sums[i][v] = _mm256_fmadd_ps(_mm256_set1_ps(rows[i * width + k]), other, sums[i][v]);
+    }
+  std::memcpy(out, sums, sizeof(sums));
+#else
+  multiply(rows, others, width, out);
+#endif
 }
 
 }  // namespace FASTCORE_ISA

@@ -70,8 +70,8 @@ class PackedRows {
   void lower_bounds(const PackedRows& others, int64_t row, int64_t column,
                     Real (&lower)[kRows][kColumns]) const {
     float x[kRows][kColumns], y[kRows][kColumns];
-    multiply(&x_[row * width_], &others.x_groups_[column * width_], width_, x);
-    multiply(&y_[row * dimensions_], &others.y_groups_[column * dimensions_], dimensions_, y);
+    multiply_for_bounds(&x_[row * width_], &others.x_groups_[column * width_], width_, x);
+    multiply_for_bounds(&y_[row * dimensions_], &others.y_groups_[column * dimensions_], dimensions_, y);
     const Real absolute = static_cast<Real>(absolute_);
     const Real* norms = &others.sizes<Real>().norms[column];
     const Real* lengths = &others.sizes<Real>().lengths[column];
