@@ -203,7 +203,7 @@ class Greedy {
     std::sort(some.begin(), some.end(), [&](int64_t i, int64_t j) { return place_[i] < place_[j]; });
     const bool in_parallel = a_.sets == 1;
     const std::vector<double> gains =
-        uncovered_ ? near_.gains_at_most(some, in_parallel) : near_.list(some, in_parallel);
+        uncovered_ ? near_.gains_at_most(some, reach_, in_parallel) : near_.list(some, in_parallel);
     for (size_t i = 0; i < some.size(); ++i) {
       const int64_t j = some[i];
       bounds_[j] = std::min(bounds_[j], gains[i]);
@@ -258,7 +258,6 @@ class Greedy {
     else
       body(0, count);
     exact_[j] = 1;
-    fresh_[j] = time_;
     bounds_[j] = exact_gain(j);
     ++counts_[1];
     counts_[2] += count;

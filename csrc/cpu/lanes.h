@@ -142,19 +142,5 @@ inline uint32_t at_most(const float* values, float limit) {
   return found;
 }
 
-// The same for those that are below a limit of their own.
-inline uint32_t below(const double* values, const double* limits) {
-  uint32_t found = 0;
-  int t = 0;
-#if defined(__AVX2__)
-  for (; t < kCompared; t += 4) {
-    const __m256d less = _mm256_cmp_pd(_mm256_loadu_pd(values + t), _mm256_loadu_pd(limits + t), _CMP_LT_OQ);
-    found |= static_cast<uint32_t>(_mm256_movemask_pd(less)) << t;
-  }
-#endif
-  for (; t < kCompared; ++t) found |= static_cast<uint32_t>(values[t] < limits[t]) << t;
-  return found;
-}
-
 }  // namespace FASTCORE_ISA
 }  // namespace fastcore::cpu

@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <limits>
 #include <memory>
-#include <numeric>
 #include <vector>
 
 #include "cpu/gain_sweep.h"
@@ -28,32 +27,31 @@ class NearRows {
       : rows_(rows),
         boxes_(boxes),
         packed_(rows, order),
-        exact_(packed_.blocks() * kBlock, kClosed),
-        reach_(exact_.size(), 0.0f),
+        reach_(packed_.blocks() * kBlock, 0.0f),
         squares_(reach_.size(), -kFar),
         places_(new int32_t[kTogether * stride()]),
         distances_(new float[kTogether * stride()]),
         lists_(order.size()) {}
 
   void set_reach(int64_t place, double reach) {
-    exact_[place] = reach;
     reach_[place] = static_cast<float>(positive(reach)) * kUp;
     squares_[place] = reach > 0.0 ? reach_[place] * reach_[place] * kUp : -kFar;
   }
 
-  // Upper bounds on the gains of some candidates, in double: before the first pick, reaches are long and
-  // gains are nearly alike. Makes no lists.
-  std::vector<double> gains_at_most(const std::vector<int64_t>& candidates, bool in_parallel) const {
+  // Upper bounds on the gains of some candidates for reaches by place, in double: before the first pick,
+  // reaches are long and gains are nearly alike. Makes no lists.
+  std::vector<double> gains_at_most(const std::vector<int64_t>& candidates, const std::vector<double>& reach,
+                                    bool in_parallel) const {
     const PackedRows packed(rows_, candidates);
     std::vector<double> gains(candidates.size());
     for_groups(gains.size(), in_parallel, [&](int64_t first, int count) {
       LaneSums sums[kRows];
       double lower[kRows][kColumns], distances[kColumns], excess[kColumns];
-      for (int64_t column = 0; column < static_cast<int64_t>(exact_.size()); column += kColumns) {
+      for (int64_t column = 0; column < static_cast<int64_t>(reach.size()); column += kColumns) {
         packed.lower_bounds(packed_, first, column, lower);
         for (int i = 0; i < count; ++i) {
           roots(lower[i], distances);
-          for (int t = 0; t < kColumns; ++t) excess[t] = positive(exact_[column + t] - distances[t]);
+          for (int t = 0; t < kColumns; ++t) excess[t] = positive(reach[column + t] - distances[t]);
           for (int t = 0; t < kColumns; t += kFloats) sums[i].add(excess + t);
         }
       }
@@ -187,9 +185,8 @@ class NearRows {
 
   const ReducedRows rows_;
   const RowBoxes& boxes_;
-  const PackedRows packed_;             // all rows in the order
-  std::vector<double> exact_;           // reaches by place
-  std::vector<float> reach_, squares_;  // these and their squares, rounded up; 0 and -inf where there is none
+  const PackedRows packed_;                  // all rows in the order
+  std::vector<float> reach_, squares_;       // by place and their squares, rounded up; 0, -inf: no reach
   const std::unique_ptr<int32_t[]> places_;  // for kTogether lists
   const std::unique_ptr<float[]> distances_;
   std::vector<List> lists_;  // of the candidates
