@@ -49,6 +49,17 @@ struct Coordinates {
   int64_t sets, rows, width, directions;
 };
 
+// Rows whose span takes in the most (CPU only). `count` times, out[g][t] is the first row i with the largest
+//   sum_j gram[g][i][j]^2 / square[i],   square[i] = max(gram[g][i][i], kSpanned * the largest of these at
+//   first),
+// and then gram[g][j][k] -= gram[g][i][j] * gram[g][i][k] / square[i] for all j and k.
+constexpr double kSpanned = 1e-6;
+struct Spanning {
+  double* gram;  // (sets, rows, rows), symmetric, changed
+  int64_t* out;  // (sets, count)
+  int64_t sets, rows, count;
+};
+
 // out[g][i] = sum_k features[g][i][k]^2
 struct SquaredNorms {
   const float* features;  // (sets, rows, width)
@@ -179,10 +190,11 @@ struct GraphCutSparse {
 //   sqrt(|scaled row|^2 - |its coordinates|^2 + error |scaled row|^2),  error >= 5 e + 2 (directions + 8)
 //   2^-24,
 // which also covers sums over the coordinates in float.
-// Rows whose bound reaches the best measured gain are measured, all others keep their bound. Once more than
-// rows / 2 gains were measured, taking them all afresh is cheaper: the call ends before a pick. Where that is
-// one product of every row with P, a CPU does so itself, behind `rows` measured gains, and goes on.
-// values is scratch afterwards. gains[t] is the measured gain of pick t, evaluations counts measured gains.
+// Rows whose bound reaches the best measured gain are measured, all others keep their bound. A CPU measures
+// in float where it can, and exactly what may then be the best. Once more than rows / 2 gains were measured,
+// taking them all afresh is cheaper: the call ends before a pick. Where that is one product of every row with
+// P, a CPU does so itself, behind `rows` measured gains, and goes on.
+// values is scratch afterwards. gains[t] is the exact gain of pick t, evaluations counts measured gains.
 struct LinearCut {
   const float* features;     // (sets, rows, width)
   const float* second;       // (sets, rows, second_width) or nullptr

@@ -700,6 +700,19 @@ Tensor asymmetry(const Tensor& matrix) {
   Cpu::run(args, matrix);
   return out;
 }
+
+Tensor spanning(Tensor gram, int64_t count) {
+  const Call call("spanning", gram);
+  const auto [sets, rows, columns] = call.sizes<3>("gram", gram);
+  Spanning args{};
+  BIND(gram, sets, rows, rows);
+  call.check(rows > 0 && count >= 0, "count must be at least 0, of one row or more, got ", count, " of ",
+             rows);
+  Tensor out = call.make(args.out, {sets, count});
+  args.sets = sets, args.rows = rows, args.count = count;
+  Cpu::run(args, gram);
+  return out;
+}
 #endif
 
 #undef BIND
@@ -784,6 +797,7 @@ FASTCORE_LIBRARY(FASTCORE_NAMESPACE, library) {
   library.def("factored_project(Tensor features, Tensor second, Tensor direction) -> Tensor");
   library.def("factored_sum(Tensor features, Tensor second, Tensor weights) -> Tensor");
   library.def("asymmetry(Tensor matrix) -> Tensor");
+  library.def("spanning(Tensor(a!) gram, int count) -> Tensor");
   library.def(
       "deepfool_step(Tensor normals, Tensor values, Tensor(a!) nearest, Tensor(b!) step, float least) -> ()");
   library.def(
@@ -807,6 +821,7 @@ FASTCORE_LIBRARY_IMPL(FASTCORE_NAMESPACE, CPU, library) {
   library.impl("factored_project", TORCH_BOX(&fastcore::factored_project));
   library.impl("factored_sum", TORCH_BOX(&fastcore::factored_sum));
   library.impl("asymmetry", TORCH_BOX(&fastcore::asymmetry));
+  library.impl("spanning", TORCH_BOX(&fastcore::spanning));
 }
 #endif
 #ifdef FASTCORE_CUDA

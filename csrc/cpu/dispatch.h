@@ -33,7 +33,8 @@
   X(factored_columns, FactoredColumns)                    \
   X(factored_project, FactoredProject)                    \
   X(factored_sum, FactoredSum)                            \
-  X(nearest_factored, NearestFactored)
+  X(nearest_factored, NearestFactored)                    \
+  X(spanning, Spanning)
 
 // Ops without a CPU kernel.
 #define FASTCORE_CUDA_OPS(X) X(product_gains, ProductGains)

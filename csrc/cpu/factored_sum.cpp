@@ -1,6 +1,6 @@
 #include <algorithm>
-#include <vector>
 
+#include "cpu/lines.h"
 #include "cpu/parallel.h"
 #include "kernels.h"
 
@@ -14,12 +14,11 @@ constexpr int64_t kChunks = 8;  // at most, per set
 constexpr int64_t kChunkRows = 256;
 constexpr int64_t kRows = 4;  // whose second factors are added together
 
-void sum_chunk(const FactoredSum& a, int64_t first, int64_t last, double* out) {
-  const int64_t columns = 1 + a.second_width;
-  std::vector<double> y(static_cast<size_t>(kRows * columns));
+void sum_chunk(const FactoredSum& a, int64_t first, int64_t last, int64_t columns, double* out) {
+  const LineAligned<double> y(kRows * columns, 0.0);
   for (int64_t start = first; start < last; start += kRows) {
     const int64_t count = std::min(kRows, last - start);
-    std::fill(y.begin(), y.end(), 0.0);
+    std::fill_n(y.data(), kRows * columns, 0.0);
     for (int64_t i = 0; i < count; ++i) {
       const double weight = a.weights[start + i];
       const float* second = a.second + (start + i) * a.second_width;
@@ -42,22 +41,24 @@ void sum_chunk(const FactoredSum& a, int64_t first, int64_t last, double* out) {
 }  // namespace
 
 void factored_sum(const FactoredSum& a) {
-  const int64_t numbers = a.width * (1 + a.second_width);
+  const int64_t columns = 1 + a.second_width, padded = whole_vectors<double>(columns);
+  const int64_t numbers = a.width * padded;
   const int64_t chunk = std::max(kChunkRows, (a.rows + kChunks - 1) / kChunks);
   const int64_t chunks = std::max<int64_t>(1, (a.rows + chunk - 1) / chunk);
-  std::vector<double> partial(static_cast<size_t>(a.sets * chunks * numbers), 0.0);
+  const LineAligned<double> partial(a.sets * chunks * numbers, 0.0);
   parallel_for(0, a.sets * chunks, 1, [&](int64_t begin, int64_t end) {
     for (int64_t job = begin; job < end; ++job) {
       const int64_t set = job / chunks, first = job % chunks * chunk;
-      sum_chunk(a, set * a.rows + first, set * a.rows + std::min(a.rows, first + chunk),
-                partial.data() + job * numbers);
+      double* out = partial.data() + job * numbers;
+      sum_chunk(a, set * a.rows + first, set * a.rows + std::min(a.rows, first + chunk), padded, out);
     }
   });
-  for (int64_t set = 0; set < a.sets; ++set) {
-    double* out = a.out + set * numbers;
-    std::copy_n(partial.data() + set * chunks * numbers, numbers, out);
+  for (int64_t k = 0; k < a.sets * a.width; ++k) {
+    const double* sums = partial.data() + (k / a.width * chunks * a.width + k % a.width) * padded;
+    double* out = a.out + k * columns;
+    std::copy_n(sums, columns, out);
     for (int64_t c = 1; c < chunks; ++c)
-      for (int64_t k = 0; k < numbers; ++k) out[k] += partial[(set * chunks + c) * numbers + k];
+      for (int64_t l = 0; l < columns; ++l) out[l] += sums[c * numbers + l];
   }
 }
 

@@ -1,259 +1,23 @@
 #include <algorithm>
 #include <cmath>
-#include <limits>
-#include <memory>
 #include <vector>
 
 #include "cpu/choice.h"
-#include "cpu/lanes.h"
 #include "cpu/parallel.h"
+#include "cpu/pick_sums.h"
 #include "cpu/rows.h"
 
 namespace fastcore::cpu {
 namespace FASTCORE_ISA {
-
-void factored_project(const FactoredProject& a);
-
 namespace {
 
-constexpr int64_t kChunk = 128;           // rows that are bounded together,
-constexpr int64_t kGroup = 32;            // with sums of so many in registers
-constexpr int64_t kSumNumbers = 1 << 14;  // of a sum that is kept after every pick
-constexpr int64_t kSums = 1 << 23;        // numbers of all of them
-constexpr int64_t kPass = 340;            // picks, at most, between two times that all gains are taken afresh
-constexpr int64_t kLeastPass = 16;
-constexpr int64_t kFetched = 256;  // numbers of a row; the processor reads on by itself
+constexpr int64_t kChunk = 128;  // rows that are bounded together,
+constexpr int64_t kGroup = 32;   // with sums of so many in registers
 
 // What the rounding of a sum over the coordinates in float can add to a bound, for rows and sums of length 1.
 inline double rounding_of(const LinearCut& args) {
   return 2.0 * static_cast<double>(args.directions + 8) / (1 << 24) * args.penalty;
 }
-
-// The squared distance of two short vectors.
-inline double squared_distance(const double* x, const double* y, int64_t width) {
-  constexpr int kLanes = 8;
-  double lanes[kLanes] = {};
-  int64_t k = 0;
-  for (; k + kLanes <= width; k += kLanes)
-    for (int lane = 0; lane < kLanes; ++lane)
-      lanes[lane] += (x[k + lane] - y[k + lane]) * (x[k + lane] - y[k + lane]);
-  for (; k < width; ++k) lanes[0] += (x[k] - y[k]) * (x[k] - y[k]);
-  double sum = 0.0;
-  for (double lane : lanes) sum += lane;
-  return sum;
-}
-
-// The same of long ones in float, at most 1e-6 of it off.
-inline double squared_distance(const float* x, const float* y, int64_t width) {
-  constexpr int64_t kSteps = 8;  // whose sums are small enough for float
-  LaneSums lanes;
-  int64_t k = 0;
-  while (k + kFloats <= width) {
-    Floats sums = {};
-    for (int64_t step = 0; step < kSteps && k + kFloats <= width; ++step, k += kFloats) {
-      const Floats apart = load(x + k) - load(y + k);
-      sums += apart * apart;
-    }
-    lanes.add(sums);
-  }
-  double sum = lanes.total();
-  for (; k < width; ++k) sum += static_cast<double>((x[k] - y[k]) * (x[k] - y[k]));
-  return sum;
-}
-
-// The sum of the scaled picks, which gains are measured by, and how far it moved: sums of the first picks are
-// kept in float, in a unit in which they are in range.
-//
-// Factored rows x (x) [1; y] sum to a width x (1 + second_width) matrix. Where that has more numbers than the
-// picks have factors, products go through the picks one by one.
-class PickSums {
- public:
-  // `longest` is at least the length of every row.
-  PickSums(const LinearCut& args, int64_t set, int64_t budget, double longest)
-      : a_(args),
-        features_(args.features + set * args.rows * args.width),
-        second_(args.second == nullptr ? nullptr : args.second + set * args.rows * args.second_width),
-        scale_(args.scale + set * args.rows),
-        columns_(args.second == nullptr ? 1 : 1 + args.second_width),
-        summed_(second_ == nullptr || (a_.width * columns_ <= kSumNumbers &&
-                                       2 * a_.width * columns_ <= budget * (a_.width + a_.second_width))),
-        numbers_(summed_ ? a_.width * columns_ : 0),
-        budget_(summed_ ? std::max(kLeastPass, std::min(budget, kSums / numbers_))
-                        : std::min(budget, kPass / 2)),
-        unit_(std::max(longest, std::numeric_limits<double>::min()) * static_cast<double>(budget_)),
-        sum_(numbers_, 0.0),
-        kept_(new float[(budget_ + 1) * numbers_]),
-        squared_{0.0} {
-    std::fill_n(kept_.get(), numbers_, 0.0f);
-  }
-
-  // Whether products with the sum of many picks cost no more than those with few.
-  bool summed() const { return summed_; }
-  int64_t budget() const { return budget_; }
-
-  double squared_length(int64_t row) const { return scale_[row] * scale_[row] * product(row, row); }
-
-  void add(int64_t row) {
-    if (summed_) {
-      sum_up(row);
-    } else {
-      // The newest pick with the sum of those since every time.
-      const double own = squared_length(row);
-      double cross = 0.0;
-      for (int64_t time = picks(); time >= 0; --time) {
-        if (time < picks()) cross += scale_[row] * scale_[picks_[time]] * product(row, picks_[time]);
-        squared_[time] += 2.0 * cross + own;
-      }
-      squared_.push_back(0.0);
-    }
-    picks_.push_back(row);
-  }
-
-  // Product of the scaled row with the sum of all picks.
-  double with(int64_t row) const {
-    double total = 0.0;
-    if (!summed_) {
-      for (int64_t pick : picks_) total += scale_[pick] * product(row, pick);
-      return scale_[row] * total;
-    }
-    if (second_ == nullptr) return scale_[row] * dot(x(row), sum_.data(), a_.width);
-    for (int64_t k = 0; k < a_.width; ++k) {
-      const double* along = sum_.data() + k * columns_;
-      total += static_cast<double>(x(row)[k]) * (along[0] + dot(y(row), along + 1, a_.second_width));
-    }
-    return scale_[row] * total;
-  }
-
-  // Products of all scaled rows with it, in parallel where there is one set.
-  void with_all(double* out) const {
-    if (second_ != nullptr) {
-      FactoredProject args = {};
-      args.features = features_, args.second = second_, args.direction = sum_.data(), args.out = out;
-      args.sets = 1, args.rows = a_.rows, args.width = a_.width, args.second_width = a_.second_width;
-      factored_project(args);
-    } else {
-      for_row_ranges(1, a_.rows, a_.width, [&](int64_t, int64_t first, int64_t last) {
-        for (int64_t row = first; row < last; ++row) out[row] = dot(x(row), sum_.data(), a_.width);
-      });
-    }
-    for (int64_t row = 0; row < a_.rows; ++row) out[row] *= scale_[row];
-  }
-
-  // At least the squared length of the sum of the picks since `time`; `lengths` is the sum of those of all.
-  double moved(int64_t time, double lengths) const {
-    if (!summed_) return squared_[time];
-    const double squared = squared_distance(kept(picks()), kept(time), numbers_);
-    const double length = unit_ * std::sqrt(squared * (1 + 1e-6)) + kKeptRounding * (lengths + 1e-30 * unit_);
-    return length * length;
-  }
-
-  // Starts to read a row that will be needed soon.
-  void fetch(int64_t row) const {
-    for (int64_t k = 0; k < std::min(a_.width, kFetched); k += 16) __builtin_prefetch(x(row) + k);
-    if (second_ == nullptr) return;
-    for (int64_t k = 0; k < std::min(a_.second_width, kFetched); k += 16) __builtin_prefetch(y(row) + k);
-  }
-
- private:
-  static constexpr double kKeptRounding = 1.0 / (1 << 22);  // of two sums in float
-
-  // The sum with one more row.
-  void sum_up(int64_t row) {
-    double* __restrict sum = sum_.data();
-    float* __restrict keep = kept_.get() + (picks() + 1) * numbers_;
-    const double scale = scale_[row], share = 1.0 / unit_;
-    const float *delta = x(row), *h = y(row);
-    if (second_ == nullptr) {
-      for (int64_t k = 0; k < a_.width; ++k) sum[k] += scale * static_cast<double>(delta[k]);
-    } else {
-      for (int64_t k = 0; k < a_.width; ++k) {
-        const double factor = scale * static_cast<double>(delta[k]);
-        double* __restrict along = sum + k * columns_;
-        along[0] += factor;
-        for (int64_t l = 1; l < columns_; ++l) along[l] += factor * static_cast<double>(h[l - 1]);
-      }
-    }
-    for (int64_t k = 0; k < numbers_; ++k) keep[k] = static_cast<float>(share * sum[k]);
-  }
-
-  int64_t picks() const { return static_cast<int64_t>(picks_.size()); }
-  const float* kept(int64_t time) const { return kept_.get() + time * numbers_; }  // sum of the first picks
-  const float* x(int64_t row) const { return features_ + row * a_.width; }
-  const float* y(int64_t row) const { return second_ + row * a_.second_width; }
-  double product(int64_t row, int64_t other) const {
-    const double product = dot(x(row), x(other), a_.width);
-    return second_ == nullptr ? product : product * (1.0 + dot(y(row), y(other), a_.second_width));
-  }
-
-  const LinearCut& a_;
-  const float* features_;
-  const float* second_;
-  const double* scale_;
-  const int64_t columns_;
-  const bool summed_;
-  const int64_t numbers_;          // of a sum
-  const int64_t budget_;           // picks that there is room for
-  const double unit_;              // of what is kept
-  std::vector<double> sum_;        // of all picks
-  std::unique_ptr<float[]> kept_;  // (budget + 1, numbers): the sum after every pick
-  std::vector<double> squared_;    // of the picks since every time, where they are not summed
-  std::vector<int64_t> picks_;
-};
-
-// How far the sum of the picks has moved since the start and since every earlier pick: its coordinates, and
-// what is left. The rest is taken from the sums when it is asked for; by then, each pick adds its own at
-// most.
-class Drift {
- public:
-  Drift(const LinearCut& args)
-      : a_(args), sums_(args.directions, 0.0), lengths_{0.0}, rests_{0.0}, since_(1) {}
-
-  int64_t picks() const { return static_cast<int64_t>(lengths_.size()) - 1; }
-  // Coordinates of the sum of the first `time` picks.
-  const double* sum(int64_t time) const { return sums_.data() + time * a_.directions; }
-  const double* sum() const { return sum(picks()); }
-  double lengths() const { return lengths_.back(); }  // of all picks, added up
-  // At least the rest of the sum of the picks since `time`.
-  double rest(int64_t time) const { return since_[time].rest + rests_.back() - rests_[since_[time].taken]; }
-  double rest_before(int64_t time) const { return first_rests_[time]; }  // of the first picks
-
-  bool settled(int64_t time) const { return since_[time].taken == picks(); }
-  void settle(int64_t time, const PickSums& sums) {
-    const double along = squared_distance(sum(), sum(time), a_.directions);
-    const double length = lengths_.back() - lengths_[time];
-    const double rest =
-        std::sqrt(std::max(0.0, sums.moved(time, lengths_.back()) - along) + a_.error * length * length);
-    since_[time] = {rest + kSumRounding * lengths_.back(), picks()};
-  }
-
-  // Takes in the newest of the picks.
-  void add(const float* coordinates, double squared, const PickSums& sums) {
-    const double* before = sum();
-    std::vector<double> now(before, before + a_.directions);
-    for (int64_t c = 0; c < a_.directions; ++c) now[c] += static_cast<double>(coordinates[c * a_.rows]);
-    sums_.insert(sums_.end(), now.begin(), now.end());
-    lengths_.push_back(lengths_.back() + std::sqrt(squared));
-    rests_.push_back(rests_.back() + static_cast<double>(coordinates[a_.directions * a_.rows]));
-    first_rests_.push_back(since_[0].rest);
-    since_.push_back({0.0, picks()});
-    settle(0, sums);
-  }
-
- private:
-  static constexpr double kSumRounding = 1.0 / (1LL << 46);
-
-  struct Since {
-    double rest = 0.0;  // of the picks since a time until
-    int64_t taken = 0;  // so many were made
-  };
-
-  const LinearCut& a_;
-  std::vector<double> sums_;         // (picks + 1, directions)
-  std::vector<double> lengths_;      // (picks + 1) of the first picks, added up
-  std::vector<double> rests_;        // (picks + 1) the same of their rests
-  std::vector<double> first_rests_;  // of the sum of the first picks
-  std::vector<Since> since_;         // (picks + 1)
-};
 
 // The position of the largest of some numbers, the first of equal ones; 0 where all are -inf.
 inline size_t largest(const double* values, size_t count) {
@@ -279,12 +43,12 @@ std::vector<int64_t> descending(const double* values, int64_t rows) {
   return order;
 }
 
-// Rows whose gains were measured since the start, in no order.
+// Rows whose gains were measured since the start of a pass, in no order.
 class MeasuredRows {
  public:
   struct Row {
     int64_t row;
-    double gain;
+    double gain;    // at most
     int64_t time;   // picks made when it was measured
     double taken;   // along the directions by the picks before that
     double apart;   // length apart from the directions
@@ -296,16 +60,12 @@ class MeasuredRows {
   size_t size() const { return rows_.size(); }
   const Row& operator[](size_t e) const { return rows_[e]; }
 
-  void add(int64_t row, const float* coordinates) {
+  // Takes in a row with its coordinates, `stride` numbers from one to the next, and its length.
+  void add(int64_t row, const float* coordinates, int64_t stride, double length) {
     if (rows_.size() == capacity_) grow();
-    double squared = 0.0;
-    for (int64_t c = 0; c <= a_.directions; ++c) {
-      const float value = coordinates[c * a_.rows + row];
-      coordinates_[c * capacity_ + rows_.size()] = value;
-      squared += static_cast<double>(value) * static_cast<double>(value);
-    }
-    const double apart = coordinates[a_.directions * a_.rows + row];
-    rows_.push_back({row, kClosed, 0, 0.0, apart, std::sqrt(squared)});
+    for (int64_t c = 0; c <= a_.directions; ++c)
+      coordinates_[c * capacity_ + rows_.size()] = coordinates[c * stride];
+    rows_.push_back({row, kClosed, 0, 0.0, coordinates[a_.directions * stride], length});
   }
 
   void measured(size_t e, double gain, const Drift& drift) {
@@ -333,10 +93,12 @@ class MeasuredRows {
     return bounds_;
   }
 
-  // The bound of one row, as tight as it gets.
-  double settle(size_t e, Drift& drift, const PickSums& sums) {
-    if (!drift.settled(rows_[e].time)) drift.settle(rows_[e].time, sums);
-    return bounds_[e] = bound_of(e, drift);
+  void set_gain(size_t e, double gain) { rows_[e].gain = gain; }
+
+  // Makes the bound of one row as tight as it gets.
+  void settle(size_t e, Drift& drift, const PickSums& sums) {
+    drift.settle(rows_[e].time, sums);
+    bounds_[e] = bound_of(e, drift);
   }
 
   void remove(int64_t row) {
@@ -370,34 +132,35 @@ class MeasuredRows {
   size_t capacity_ = 0;
 };
 
-// The lazy greedy of one ground set.
+// A pass of the lazy greedy over one ground set, from bounds on the gains of all rows.
 //
-// Rows that were not measured since the start are bounded by one formula, chunk by chunk, in the order of
-// their gains at the start: most chunks never matter. The few that were are kept in a list with the time of
-// their measurement.
-class Greedy {
+// Rows that were not measured in it are bounded by one formula, chunk by chunk, in the order of their bounds
+// at its start: most chunks never matter. The few that were are kept in a list with the time of their
+// measurement.
+class Pass {
  public:
-  Greedy(const LinearCut& args, int64_t set, int64_t made)
+  Pass(const LinearCut& args, int64_t set, const std::vector<double>& start,
+       const std::vector<double>& lengths, PickSums& picks)
       : a_(args),
         set_(set),
-        made_(made),
         coordinates_(args.coordinates + set * (args.directions + 1) * args.rows),
         first_(args.values + set * args.rows),
-        picks_(args, set, std::min(args.budgets[set] - made, kPass), longest()),
+        lengths_(lengths),
+        picks_(picks),
         drift_(args),
         weights_(args.directions + 1, 0.0f),
-        order_(descending(first_, args.rows)),
+        order_(descending(start.data(), args.rows)),
         measured_(args) {
     const size_t places = (order_.size() + kChunk - 1) / kChunk * kChunk;
     unmeasured_.assign(places, kClosed);
     bound_.assign(places, kClosed);
     columns_.assign(places * (a_.directions + 1), 0.0f);
-    for (size_t start = 0; start < order_.size(); start += kChunk) {
+    for (size_t begin = 0; begin < order_.size(); begin += kChunk) {
       Chunk chunk = {INFINITY, -INFINITY, 0.0, 0.0};
-      for (size_t place = start; place < std::min(order_.size(), start + kChunk); ++place) {
+      for (size_t place = begin; place < std::min(order_.size(), begin + kChunk); ++place) {
         const int64_t row = order_[place];
-        unmeasured_[place] = first_[row];
-        float* column = columns_.data() + start * (a_.directions + 1) + (place - start);
+        unmeasured_[place] = start[row];
+        float* column = columns_.data() + begin * (a_.directions + 1) + (place - begin);
         double across = 0.0;
         for (int64_t c = 0; c <= a_.directions; ++c) {
           const float value = column[c * kChunk] = coordinates_[c * a_.rows + row];
@@ -413,37 +176,31 @@ class Greedy {
     }
   }
 
-  // Makes picks until all gains should be taken afresh. Returns how many.
-  int64_t run() {
-    const int64_t budget = std::min(a_.budgets[set_] - made_, picks_.budget());
+  // Makes picks, behind those `made` before, until all gains should be taken afresh. Returns how many.
+  int64_t run(int64_t made) {
+    const int64_t budget = std::min(a_.budgets[set_] - made, picks_.pass());
     const int64_t before = a_.evaluations[set_], most = picks_.summed() ? a_.rows : a_.rows / 2;
-    for (int64_t t = 0; t < budget; ++t) {
-      if (a_.evaluations[set_] - before > most) break;
-      const Pick pick = t == 0 ? first_pick() : next_pick(t);
+    for (int64_t t = 0; t < budget && !order_.empty(); ++t) {
+      if (t > 0 && a_.evaluations[set_] - before > most) break;
+      const Pick pick = next_pick(t);
       if (pick.row < 0) break;
-      a_.picks[set_ * a_.most + made_ + t] = pick.row;
-      a_.gains[set_ * a_.most + made_ + t] = pick.gain;
+      a_.picks[set_ * a_.most + made + t] = pick.row;
+      a_.gains[set_ * a_.most + made + t] = pick.gain;
       add(pick.row);
     }
     return drift_.picks();
-  }
-
-  // Takes the gains of all rows afresh, for the picks to come. Returns false where that is better done
-  // elsewhere, by products of matrices.
-  bool renew() {
-    if (!picks_.summed()) return false;
-    double* values = a_.values + set_ * a_.rows;
-    std::vector<double> products(a_.rows);
-    picks_.with_all(products.data());
-    for (int64_t row = 0; row < a_.rows; ++row) values[row] -= a_.penalty * products[row];
-    for (int64_t t = 0; t < drift_.picks(); ++t) values[a_.picks[set_ * a_.most + made_ + t]] = kClosed;
-    return true;
   }
 
  private:
   struct Pick {
     int64_t row;  // -1 where no row is open
     double gain;
+  };
+
+  // A row that was measured for the next pick, and what its gain is at least.
+  struct Fresh {
+    size_t e;
+    double least;
   };
 
   // Neighbouring rows, which are bounded again only when one of them could matter.
@@ -459,70 +216,71 @@ class Greedy {
     double along, across, apart;
   };
 
-  double measure(int64_t row) const { return first_[row] - a_.penalty * picks_.with(row); }
-
-  Pick first_pick() const {
-    const Choice choice = choose(first_, nullptr, a_.rows, a_.floor[set_]);
-    return {choice.position, choice.position < 0 ? kClosed : first_[choice.position]};
+  // The best row after t picks, ties to the lowest: one measured gain near the top, then everything whose
+  // bound reaches the best of the measured.
+  Pick next_pick(int64_t t) {
+    fresh_.clear();
+    reached_ = kClosed;
+    const std::vector<double>& bounds = measured_.bound(drift_, weight_, weights_.data());
+    const size_t earlier = bounds.size();
+    if (!measure_top(bounds)) return {-1, kClosed};
+    for (size_t c = 0; c < chunks_.size(); ++c) {
+      if (now_[c] < reached_) continue;
+      if (chunks_[c].time < t) bound_rows(c);
+      for (size_t place = c * kChunk; place < (c + 1) * kChunk; ++place)
+        if (bound_[place] > kClosed && bound_[place] >= reached_) move(place), measure(measured_.size() - 1);
+    }
+    for (size_t e = 0; e < earlier; ++e)
+      if (bounds[e] >= reached_ && measured_[e].time < t) measure(e);
+    a_.evaluations[set_] += static_cast<int64_t>(fresh_.size());
+    return best_of_fresh();
   }
 
-  // The best row after t picks, ties to the lowest.
-  Pick next_pick(int64_t t) {
-    const std::vector<double>& bounds = measured_.bound(drift_, weight_, weights_.data());
-
-    // One measured gain near the top, then everything whose bound reaches the best measured gain.
-    double best = kClosed, reached = kClosed;
-    const auto update = [&](size_t e) {
-      measured_.measured(e, measure(measured_[e].row), drift_);
-      fresh_.push_back(e);
-      if (measured_[e].gain <= best) return;
-      best = measured_[e].gain;
-      reached = best - tolerance_of(best, a_.floor[set_]);
-    };
-    fresh_.clear();
+  // Measures the row with the largest bound. Returns false where no row is open.
+  bool measure_top(const std::vector<double>& bounds) {
     const size_t chunk = best_chunk();
-    const size_t earlier = bounds.size();
-    size_t top = earlier;
-    while (earlier > 0) {
-      top = largest(bounds.data(), earlier);
+    size_t top = 0;
+    while (!bounds.empty()) {
+      top = largest(bounds.data(), bounds.size());
       if (bounds[top] < now_[chunk] || drift_.settled(measured_[top].time)) break;
       measured_.settle(top, drift_, picks_);
     }
-    if (earlier > 0 && bounds[top] >= now_[chunk]) {
-      update(top);
-    } else if (now_[chunk] > kClosed) {
-      const size_t first = chunk * kChunk;
-      move(first + largest(bound_.data() + first, kChunk));
-      update(measured_.size() - 1);
-    } else {
-      return {-1, kClosed};
+    if (!bounds.empty() && bounds[top] >= now_[chunk]) {
+      measure(top);
+      return true;
     }
-    rivals_.clear();
-    for (size_t c = 0; c < chunks_.size(); ++c) {
-      if (now_[c] < reached) continue;
-      if (chunks_[c].time < t) bound_rows(c);
-      for (size_t place = c * kChunk; place < (c + 1) * kChunk; ++place)
-        if (bound_[place] > kClosed && bound_[place] >= reached)
-          picks_.fetch(order_[place]), rivals_.push_back(place);
-    }
-    stale_.clear();
-    for (size_t e = 0; e < earlier; ++e)
-      if (bounds[e] >= reached && measured_[e].time < t && measured_.settle(e, drift_, picks_) >= reached)
-        picks_.fetch(measured_[e].row), stale_.push_back(e);
-    for (size_t place : rivals_) {
-      if (bound_[place] < reached) continue;
-      move(place);
-      update(measured_.size() - 1);
-    }
-    for (size_t e : stale_)
-      if (bounds[e] >= reached) update(e);
+    if (now_[chunk] == kClosed) return false;
+    move(chunk * kChunk + largest(bound_.data() + chunk * kChunk, kChunk));
+    measure(measured_.size() - 1);
+    return true;
+  }
 
-    Pick pick = {-1, kClosed};
-    for (size_t e : fresh_) {
-      const auto& row = measured_[e];
-      if (row.gain >= reached && (pick.row < 0 || row.row < pick.row)) pick = {row.row, row.gain};
+  void measure(size_t e) {
+    const int64_t row = measured_[e].row;
+    const PickSums::Product taken = picks_.about(row, lengths_[row]);
+    const double gain = first_[row] - a_.penalty * taken.value, error = a_.penalty * taken.error;
+    measured_.measured(e, gain + error, drift_);
+    fresh_.push_back({e, gain - error});
+    reach(gain - error);
+  }
+
+  // The best gain is at least this, or tied with it.
+  void reach(double gain) { reached_ = std::max(reached_, gain - tolerance_of(gain, a_.floor[set_])); }
+
+  // The best of the rows that were measured just now: exactly, where there may be a better one.
+  Pick best_of_fresh() {
+    contenders_.clear();
+    for (const Fresh& fresh : fresh_) {
+      const auto& row = measured_[fresh.e];
+      if (row.gain < reached_) continue;
+      if (fresh.least < row.gain)
+        measured_.set_gain(fresh.e, first_[row.row] - a_.penalty * picks_.with(row.row));
+      reach(row.gain);
+      contenders_.push_back({row.row, row.gain});
     }
-    a_.evaluations[set_] += static_cast<int64_t>(fresh_.size());
+    Pick pick = {-1, kClosed};
+    for (const Pick& other : contenders_)
+      if (other.gain >= reached_ && (pick.row < 0 || other.row < pick.row)) pick = other;
     return pick;
   }
 
@@ -577,21 +335,13 @@ class Greedy {
     chunks_[c].best = largest_of(bound_.data() + c * kChunk, kChunk), chunks_[c].time = drift_.picks();
   }
 
-  // At least the length of every scaled row.
-  double longest() const {
-    std::vector<double> squared(a_.rows, 0.0);
-    for (int64_t c = 0; c <= a_.directions; ++c)
-      for (int64_t row = 0; row < a_.rows; ++row) {
-        const double value = static_cast<double>(coordinates_[c * a_.rows + row]);
-        squared[row] += value * value;
-      }
-    return 1.01 * std::sqrt(largest_of(squared.data(), a_.rows));
-  }
-
   // Moves a row to the list of the measured; it must be measured next.
   void move(size_t place) {
     unmeasured_[place] = bound_[place] = kClosed;
-    measured_.add(order_[place], coordinates_);
+    const size_t chunk = place / kChunk, first = chunk * kChunk;
+    const int64_t row = order_[place];
+    measured_.add(row, columns_.data() + first * (a_.directions + 1) + (place - first), kChunk,
+                  lengths_[row]);
   }
 
   void add(int64_t pick) {
@@ -605,43 +355,72 @@ class Greedy {
     const double share = weight_ > 0.0 ? a_.penalty / weight_ : 0.0;
     for (int64_t c = 0; c < a_.directions; ++c) weights_[c] = static_cast<float>(share * drift_.sum()[c]);
     weights_[a_.directions] = -static_cast<float>(share * drift_.rest(0));
-    if (drift_.picks() > 1) return measured_.remove(pick);
-    const auto place = std::find(order_.begin(), order_.end(), pick) - order_.begin();
-    unmeasured_[place] = bound_[place] = kClosed;  // the first pick is not measured
+    measured_.remove(pick);
   }
 
   const LinearCut& a_;
-  const int64_t set_, made_;  // picks in earlier passes
+  const int64_t set_;
   const float* coordinates_;
-  const double* first_;  // gains at the start
-  PickSums picks_;
+  const double* first_;                 // gains before all picks
+  const std::vector<double>& lengths_;  // of the rows, at least
+  PickSums& picks_;
   Drift drift_;
   std::vector<float> weights_;      // what a unit along every direction, and apart, takes off a bound,
   double weight_ = 0.0;             // divided by this
   std::vector<int64_t> order_;      // rows by place
-  std::vector<double> unmeasured_;  // gains at the start, -inf for rows measured since or picked
+  std::vector<double> unmeasured_;  // bounds at the start, -inf for rows measured since or picked
   std::vector<double> bound_;       // upper bounds of the unmeasured when their chunk was bounded last
   std::vector<float> columns_;      // (chunks, directions + 1, kChunk) coordinates
   std::vector<Chunk> chunks_;
   std::vector<double> now_;  // upper bounds of the chunks
   MeasuredRows measured_;
   std::vector<Change> changes_;  // since every time
-  std::vector<size_t> rivals_;   // places of unmeasured rows whose bounds reach the best
-  std::vector<size_t> stale_, fresh_;
+  std::vector<Fresh> fresh_;     // rows that were measured for the next pick
+  double reached_ = kClosed;     // whose best gain reaches this
+  std::vector<Pick> contenders_;
 };
+
+// At least the length of every scaled row of a set.
+std::vector<double> lengths_of(const LinearCut& a, int64_t set) {
+  std::vector<double> lengths(a.rows, 0.0);
+  for (int64_t c = 0; c <= a.directions; ++c) {
+    const float* coordinates = a.coordinates + (set * (a.directions + 1) + c) * a.rows;
+    for (int64_t row = 0; row < a.rows; ++row)
+      lengths[row] += static_cast<double>(coordinates[row]) * static_cast<double>(coordinates[row]);
+  }
+  for (double& length : lengths) length = 1.01 * std::sqrt(length);
+  return lengths;
+}
+
+// All picks of one ground set. Behind every pass but the last, all gains are bounded afresh, where one
+// product with the sum of the picks does it.
+void cut(const LinearCut& a, int64_t set) {
+  const double* first = a.values + set * a.rows;
+  const std::vector<double> lengths = lengths_of(a, set);
+  std::vector<double> bounds(first, first + a.rows);
+  PickSums picks(a, set, largest_of(lengths.data(), a.rows));
+  for (int64_t made = 0;;) {
+    const int64_t count = Pass(a, set, bounds, lengths, picks).run(made);
+    made += count;
+    if (count == 0 || made == a.budgets[set] || !picks.summed()) return;
+    for (int64_t t = made - count; t < made; ++t) bounds[a.picks[set * a.most + t]] = kClosed;
+    const int64_t cost = a.width * (1 + a.second_width);
+    for_row_ranges(1, a.rows, cost, [&](int64_t, int64_t begin, int64_t end) {
+      for (int64_t row = begin; row < end; ++row) {
+        if (bounds[row] == kClosed) continue;
+        const PickSums::Product taken = picks.about(row, lengths[row]);
+        bounds[row] = first[row] - a.penalty * (taken.value - taken.error);
+      }
+    });
+    picks.start();
+  }
+}
 
 }  // namespace
 
 void linear_cut(const LinearCut& a) {
   parallel_for(0, a.sets, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t g = begin; g < end; ++g) {
-      for (int64_t made = 0; made < a.budgets[g];) {
-        Greedy greedy(a, g, made);
-        const int64_t count = greedy.run();
-        made += count;
-        if (count == 0 || made == a.budgets[g] || !greedy.renew()) break;
-      }
-    }
+    for (int64_t g = begin; g < end; ++g) cut(a, g);
   });
 }
 

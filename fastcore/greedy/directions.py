@@ -20,6 +20,8 @@ SAMPLE = 256
 
 ROWS_A_DIRECTION = 32
 ITERATIONS = 2
+LANDMARK_RIDGE = 1e-6
+LEAST_SEEN = 1e-5  # of the squares of all rows, along a direction of landmarks of length 1
 RIDGE = 1e-9  # of a Gram matrix of unit vectors
 MARGIN = 1e-6  # more than RIDGE magnifies the rounding of that matrix to
 
@@ -51,44 +53,58 @@ def seen_along_principal(
     return with_rest(along, squares, error)
 
 
-def seen_along_landmarks(columns: Tensor, marks: Tensor, squares: Tensor) -> tuple[Tensor, float]:
-    """Coordinates (G, r + 1, n) of rows from their products (G, n, L) with the landmark rows at positions (G, L).
+def seen_along_landmarks(
+    cosines: Tensor, gram: Tensor, lengths: Tensor, error: float
+) -> tuple[Tensor, float]:
+    """Coordinates (G, r + 1, n) of rows from their cosines (G, L, n) float32 with L landmark rows.
 
-    For rows whose numbers are elsewhere; squares (G, n) are their squared lengths. With B = L^-1 (landmarks), L L'
-    = their Gram matrix plus a little on its diagonal, I - B'B is positive semidefinite. The coordinates are
-    turned so that the first is along the sum of all rows and the others are those along which rows differ most.
-    Returns also the error that `linear_cut` has to allow for. Cost: n L^2 multiplications.
+    For rows whose numbers are elsewhere; gram (G, L, L) and lengths (G, n) float64 are the cosines of the
+    landmarks with each other and the lengths of the rows, `error` is how far cosines may be off. With
+    B = L^-1 (landmarks), L L' = their Gram matrix plus a little on its diagonal, I - B'B is positive semidefinite.
+    The coordinates are turned so that the first is along the sum of all rows and the others are those along which
+    rows differ most. Returns also the error that `linear_cut` has to allow for. Cost: n L^2 multiplications.
     """
-    gram = pick(columns, marks)
     count = gram.shape[1]
-    size = gram.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-300)[:, None, None]
+    unit = lengths.amax(1, keepdim=True).clamp(min=1e-300)  # float32 holds neither every square nor every sum
+    own = lengths / unit
+    columns = cosines * own.float().unsqueeze(1)
     eye = torch.eye(count, dtype=torch.float64, device=gram.device).expand_as(gram)
-    root = torch.linalg.cholesky(0.5 * (gram + gram.mT) + 1e-6 * count * size * eye)
+    root = torch.linalg.cholesky(0.5 * (gram + gram.mT) + LANDMARK_RIDGE * count * eye)
     inverse = torch.linalg.solve_triangular(root, eye, upper=False)
     # A reflection takes the sum to the first coordinate.
-    total = inverse @ columns.sum(1).unsqueeze(2)
+    total = inverse @ columns.sum(2, keepdim=True).double()
     turn = total - total.norm(dim=1, keepdim=True) * eye[:, :, :1]
     share = 2 / turn.square().sum(1, keepdim=True).clamp(min=1e-300)
     turned = inverse - turn * (share * (turn.mT @ inverse))
+    spread = turned @ (columns @ columns.mT).double() @ turned.mT
     most = min(LANDMARK_DIRECTIONS, count) - 1
-    if most > 0:
-        others = turned[:, 1:]
-        spread = others @ (columns.mT @ columns) @ others.mT
-        principal = torch.linalg.eigh(0.5 * (spread + spread.mT)).eigenvectors[:, :, -most:]
-        turned = torch.cat([turned[:, :1], principal.mT @ others], 1)
-    return with_rest(turned @ columns.mT, squares, 2 * UNIT)
+    seen, others = torch.linalg.eigh(0.5 * (spread + spread.mT)[:, 1:, 1:])
+    seen = torch.cat([spread[:, 0, :1], seen[:, count - 1 - most :]], 1)
+    turned = torch.cat([turned[:, :1], others.mT[:, count - 1 - most :] @ turned[:, 1:]], 1)
+    # A direction that little lies along magnifies rounding, its own most of all.
+    least = LEAST_SEEN * turned.square().sum(2) * own.square().sum(1, keepdim=True)
+    turned *= (seen > least).unsqueeze(2)
+    # What errors of cosines, and of sums of them, come to; the landmarks have length 1.
+    magnified = count**0.5 * float(torch.linalg.matrix_norm(turned, 2).max())
+    error = (error + product_error(count) + 2 * UNIT) * magnified + 2 * UNIT
+    coordinates, allowed = with_rest(turned.float() @ columns, own.square(), error)
+    coordinates *= unit.float().unsqueeze(2)
+    coordinates[:, -1] += torch.finfo(torch.float32).tiny
+    return coordinates, allowed
 
 
 def with_rest(along: Tensor, squares: Tensor, error: float) -> tuple[Tensor, float]:
-    """Coordinates (G, r, n) float64 and below them what is left of every row: (G, r + 1, n) float32.
+    """Coordinates (G, r, n) and below them what is left of every row: (G, r + 1, n) float32.
 
-    `error` is how far the coordinates of a row may be off, relative to its length. Returns also the error that
-    `linear_cut` has to allow for.
+    `error` is how far the coordinates of a row may be off, relative to its length. Squares are taken in the type
+    of the coordinates. Returns also the error that `linear_cut` has to allow for.
     """
-    allowed = 5 * error + 2 * (along.shape[1] + 8) * UNIT
-    out = torch.cat([along, squares.unsqueeze(1)], 1).float()
-    rest = (squares - out[:, :-1].double().square().sum(1)).clamp_(min=0) + allowed * squares
-    out[:, -1] = rest.sqrt() * (1 + 4 * UNIT) + torch.finfo(torch.float32).tiny
+    roundings = (along.shape[1] + 8) * UNIT
+    allowed = 5 * error + 2 * roundings
+    out = torch.cat([along, squares.unsqueeze(1).to(along.dtype)], 1).float()
+    taken = out[:, :-1].to(along.dtype).square().sum(1).double()
+    rest = (squares - taken).clamp_(min=0) + (allowed + roundings) * squares
+    out[:, -1] = rest.sqrt() * (1 + 8 * UNIT) + torch.finfo(torch.float32).tiny
     return out, allowed
 
 
@@ -96,25 +112,6 @@ def evenly_spaced(count: int, sizes: Tensor) -> Tensor:
     """(G, count) positions spread evenly over the rows of every set."""
     share = (torch.arange(count, device=sizes.device) + 0.5) / count
     return (share * sizes.unsqueeze(1)).long()
-
-
-def spanning(gram: Tensor, count: int) -> Tensor:
-    """(G, count) of the rows with Gram matrix (G, S, S), chosen one by one so that their span takes in the most.
-
-    Each next row is the one along whose rest, apart from those before it, the rests of all rows have the largest
-    sum of squares. Changes `gram`. Cost: S^2 a row. Farahat, Ghodsi and Kamel, "A novel greedy algorithm for
-    greedy Nystrom approximation", 2011.
-    """
-    own = gram.diagonal(dim1=1, dim2=2)  # which changes with it
-    least, chosen = 1e-6 * own.amax(1, keepdim=True).clamp(min=1e-300), []
-    for _ in range(count):
-        # A row with next to no rest takes in less than it would.
-        square = torch.maximum(own, least)
-        row = torch.linalg.vector_norm(gram, dim=2).square_().div_(square).argmax(1, keepdim=True)
-        chosen.append(row)
-        column = gram.gather(1, row.unsqueeze(2).expand(-1, -1, gram.shape[2]))
-        gram.baddbmm_(column.mT, column / square.gather(1, row).unsqueeze(2), alpha=-1)
-    return torch.cat(chosen, 1)
 
 
 def _orthonormal(vectors: Tensor) -> Tensor:

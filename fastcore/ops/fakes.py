@@ -222,6 +222,10 @@ def factored_sum(features: Tensor, second: Tensor, weights: Tensor) -> Tensor:
     return weights.new_empty(len(features), features.shape[2], 1 + second.shape[2])
 
 
+def spanning(gram: Tensor, count: int) -> Tensor:
+    return gram.new_empty(gram.shape[0], count, dtype=torch.int64)
+
+
 def asymmetry(matrix: Tensor) -> Tensor:
     return matrix.new_empty(matrix.shape[0], dtype=torch.int64)
 
@@ -268,6 +272,7 @@ OPS = (
     factored_project,
     factored_sum,
     asymmetry,
+    spanning,
     facility_location_sparse,
     deepfool_step,
 )

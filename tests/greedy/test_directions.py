@@ -9,8 +9,8 @@ from fastcore.greedy.directions import (
     LANDMARK_DIRECTIONS,
     seen_along_landmarks,
     seen_along_principal,
-    spanning,
 )
+from fastcore.ops.spanning import spanning
 
 
 def rows_of(case: str, n: int, width: int) -> torch.Tensor:
@@ -26,6 +26,10 @@ def rows_of(case: str, n: int, width: int) -> torch.Tensor:
         rows = rows[:, :1].expand(-1, n, -1).contiguous()
     elif case == "tiny":
         rows *= 1e-12
+    elif case == "huge":
+        rows *= 1e15
+    elif case == "of any length":
+        rows *= torch.logspace(-15, 15, n).unsqueeze(1)
     return rows
 
 
@@ -36,15 +40,25 @@ def by_principal(rows: torch.Tensor) -> tuple[torch.Tensor, float]:
     return seen_along_principal(rows, scale, exact.square().sum(2), exact.sum(1), sizes)
 
 
-def by_landmarks(rows: torch.Tensor) -> tuple[torch.Tensor, float]:
-    exact = rows.double()
-    marks = torch.arange(0, rows.shape[1], 5).expand(len(rows), -1)
-    columns = exact @ exact[:, ::5].mT
-    return seen_along_landmarks(columns, marks, exact.square().sum(2))
+def by_landmarks(rows: torch.Tensor, error: float = 1e-6) -> tuple[torch.Tensor, float]:
+    """With cosines that are off by `error`."""
+    exact = torch.nn.functional.normalize(rows.double(), dim=2, eps=1e-300)
+    marks = exact[:, ::5]
+    cosines = marks @ exact.mT
+    signs = torch.randint(0, 2, cosines.shape, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    off = (cosines + error * signs).float()
+    return seen_along_landmarks(off, marks @ marks.mT, rows.double().norm(dim=2), error + 1e-7)
 
 
-@pytest.mark.parametrize("case", ["plain", "steep", "around a mean", "one line", "equal", "tiny"])
-@pytest.mark.parametrize("seen", [by_principal, by_landmarks])
+def by_rough_landmarks(rows: torch.Tensor) -> tuple[torch.Tensor, float]:
+    return by_landmarks(rows, 1e-3)
+
+
+CASES = ("plain", "steep", "around a mean", "one line", "equal", "tiny", "huge", "of any length")
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("seen", [by_principal, by_landmarks, by_rough_landmarks])
 @pytest.mark.parametrize("picks", [1, 9])
 def test_what_is_left_bounds_every_product_with_a_sum(case, seen, picks):
     rows = rows_of(case, 150, 24)

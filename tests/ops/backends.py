@@ -31,6 +31,7 @@ MUTATED = {
     "linear_cut": ("values",),
     "deepfool_step": ("nearest", "step"),
     "euclidean_tile": ("out",),
+    "spanning": ("gram",),
 }
 """The arguments that an op changes."""
 
@@ -48,6 +49,7 @@ CPU_ONLY = (
     "factored_project",
     "factored_sum",
     "nearest_factored",
+    "spanning",
 )
 
 CUDA_ONLY = ("product_gains",)

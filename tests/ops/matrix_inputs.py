@@ -22,6 +22,12 @@ def asymmetry(
     return {"matrix": tensor(matrix, torch.float32)}
 
 
+def spanning(rng: np.random.Generator, sets: int, rows: int, rank: int, count: int) -> Arguments:
+    """Gram matrices of rows in `rank` dimensions, of different lengths."""
+    x = rng.standard_normal((sets, rows, rank)) * rng.uniform(0.1, 2, (sets, rows, 1))
+    return {"gram": tensor(x @ np.swapaxes(x, 1, 2), torch.float64), "count": count}
+
+
 def coordinates(
     rng: np.random.Generator, shape: tuple[int, int, int], kind: str, directions: int
 ) -> Arguments:

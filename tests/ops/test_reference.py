@@ -120,6 +120,8 @@ def rounding_of(op: str, arguments: Arguments, expected: Results) -> dict[str, f
         return dict.fromkeys(
             ("output 1", "values"), ROUNDING * size * (1 + expected["output 0"].shape[1]) / 10
         )
+    if op == "spanning":
+        return {"gram": ROUNDING * (1 + int(arguments["count"])) * size}
     if op == "log_det_block":
         return {"output 1": ROUNDING * size, "pivots": ROUNDING * size, "output 2": ROUNDING * size**0.5 * 10}
     if op == "coordinates":  # sums in float, in another order

@@ -42,6 +42,9 @@ class Native:
     """Ops whose CUDA kernels fail the self-test where the others pass it, and how."""
 
 
+_kernels: set[tuple[str, str]] = set()
+"""Found in the loaded library, where they stay."""
+
 _lock = threading.RLock()
 _native: Native | None = None
 
@@ -93,10 +96,16 @@ def _broken(folder: Path) -> dict[str, str]:
 
 def has_kernel(op: str, device: str, namespace: str = "fastcore") -> bool:
     """Whether a loaded library implements an op for a kind of device."""
+    kernel = f"{namespace}::{op}", device.upper()
+    if kernel in _kernels:
+        return True
     try:
-        return bool(torch._C._dispatch_has_kernel_for_dispatch_key(f"{namespace}::{op}", device.upper()))
+        found = bool(torch._C._dispatch_has_kernel_for_dispatch_key(*kernel))
     except RuntimeError:  # no library has it, or torch knows no such kind of device
         return False
+    if found:
+        _kernels.add(kernel)
+    return found
 
 
 def build_info() -> dict[str, Any]:
