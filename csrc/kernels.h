@@ -49,15 +49,15 @@ struct Coordinates {
   int64_t sets, rows, width, directions;
 };
 
-// Rows whose span takes in the most (CPU only). `count` times, out[g][t] is the first row i with the largest
-//   sum_j gram[g][i][j]^2 / square[i],   square[i] = max(gram[g][i][i], kSpanned * the largest of these at
-//   first),
-// and then gram[g][j][k] -= gram[g][i][j] * gram[g][i][k] / square[i] for all j and k.
-constexpr double kSpanned = 1e-6;
-struct Spanning {
-  double* gram;  // (sets, rows, rows), symmetric, changed
-  int64_t* out;  // (sets, count)
-  int64_t sets, rows, count;
+// The same of products of rows (CPU only): with z[o] = second_along[g][o] . [1; second[g][i]],
+//   out[g][c][i] = sum_k,o along[g][c][k * outer + o] * features[g][i][k] * z[o], all in float.
+struct FactoredCoordinates {
+  const float* features;      // (sets, rows, width)
+  const float* second;        // (sets, rows, second_width)
+  const float* second_along;  // (sets, outer, 1 + second_width)
+  const float* along;         // (sets, directions, width * outer)
+  float* out;                 // (sets, directions, rows)
+  int64_t sets, rows, width, second_width, outer, directions;
 };
 
 // out[g][i] = sum_k features[g][i][k]^2

@@ -701,16 +701,21 @@ Tensor asymmetry(const Tensor& matrix) {
   return out;
 }
 
-Tensor spanning(Tensor gram, int64_t count) {
-  const Call call("spanning", gram);
-  const auto [sets, rows, columns] = call.sizes<3>("gram", gram);
-  Spanning args{};
-  BIND(gram, sets, rows, rows);
-  call.check(rows > 0 && count >= 0, "count must be at least 0, of one row or more, got ", count, " of ",
-             rows);
-  Tensor out = call.make(args.out, {sets, count});
-  args.sets = sets, args.rows = rows, args.count = count;
-  Cpu::run(args, gram);
+Tensor factored_coordinates(const Tensor& features, const Tensor& second, const Tensor& second_along,
+                            const Tensor& along) {
+  const Call call("factored_coordinates", features);
+  const auto [sets, rows, width] = call.sizes<3>("features", features);
+  FactoredCoordinates args{};
+  args.second_width = call.sizes<3>("second", second)[2];
+  args.outer = call.sizes<3>("second_along", second_along)[1];
+  args.directions = call.sizes<3>("along", along)[1];
+  BIND(features, sets, rows, width);
+  BIND(second, sets, rows, args.second_width);
+  BIND(second_along, sets, args.outer, 1 + args.second_width);
+  BIND(along, sets, args.directions, width * args.outer);
+  Tensor out = call.make(args.out, {sets, args.directions, rows});
+  args.sets = sets, args.rows = rows, args.width = width;
+  Cpu::run(args, features);
   return out;
 }
 #endif
@@ -797,7 +802,8 @@ FASTCORE_LIBRARY(FASTCORE_NAMESPACE, library) {
   library.def("factored_project(Tensor features, Tensor second, Tensor direction) -> Tensor");
   library.def("factored_sum(Tensor features, Tensor second, Tensor weights) -> Tensor");
   library.def("asymmetry(Tensor matrix) -> Tensor");
-  library.def("spanning(Tensor(a!) gram, int count) -> Tensor");
+  library.def(
+      "factored_coordinates(Tensor features, Tensor second, Tensor second_along, Tensor along) -> Tensor");
   library.def(
       "deepfool_step(Tensor normals, Tensor values, Tensor(a!) nearest, Tensor(b!) step, float least) -> ()");
   library.def(
@@ -821,7 +827,7 @@ FASTCORE_LIBRARY_IMPL(FASTCORE_NAMESPACE, CPU, library) {
   library.impl("factored_project", TORCH_BOX(&fastcore::factored_project));
   library.impl("factored_sum", TORCH_BOX(&fastcore::factored_sum));
   library.impl("asymmetry", TORCH_BOX(&fastcore::asymmetry));
-  library.impl("spanning", TORCH_BOX(&fastcore::spanning));
+  library.impl("factored_coordinates", TORCH_BOX(&fastcore::factored_coordinates));
 }
 #endif
 #ifdef FASTCORE_CUDA

@@ -34,7 +34,7 @@
   X(factored_project, FactoredProject)                    \
   X(factored_sum, FactoredSum)                            \
   X(nearest_factored, NearestFactored)                    \
-  X(spanning, Spanning)
+  X(factored_coordinates, FactoredCoordinates)
 
 // Ops without a CPU kernel.
 #define FASTCORE_CUDA_OPS(X) X(product_gains, ProductGains)

@@ -12,16 +12,17 @@ from torch import Tensor
 from fastcore.greedy.batches import pick
 from fastcore.numerics import UNIT, product_error
 from fastcore.ops.coordinates import coordinates
+from fastcore.ops.factored_coordinates import factored_coordinates
 
 DIRECTIONS = 8
-LANDMARK_DIRECTIONS = 24
 SAMPLE = 256
 """Rows of a set that the directions are fitted to: all rows would say little more."""
 
+PRODUCT_DIRECTIONS, FACTOR_DIRECTIONS, PRODUCT_SAMPLE = 24, 12, 384
+"""The same of rows that are products of two factors, each of which has directions of its own."""
+
 ROWS_A_DIRECTION = 32
 ITERATIONS = 2
-LANDMARK_RIDGE = 1e-6
-LEAST_SEEN = 1e-5  # of the squares of all rows, along a direction of landmarks of length 1
 RIDGE = 1e-9  # of a Gram matrix of unit vectors
 MARGIN = 1e-6  # more than RIDGE magnifies the rounding of that matrix to
 
@@ -40,57 +41,67 @@ def seen_along_principal(
     count = min(DIRECTIONS, 1 + n // ROWS_A_DIRECTION, width)
     marks = evenly_spaced(min(n, SAMPLE), sizes)
     some = pick(x, marks) * pick(scale, marks).float().unsqueeze(2)
-    basis = torch.cat(
-        [total.unsqueeze(2), pick(some, evenly_spaced(count, sizes.clamp(max=SAMPLE)))[:, 1:].mT], 2
-    )
-    for _ in range(ITERATIONS if count > 1 else 0):
-        basis = _orthonormal(basis)
-        basis[:, :, 1:] = some.mT @ (some @ basis[:, :, 1:].float())
-    directions = _orthonormal(basis).float()
+    directions = _principal(some, sizes, count, total, ITERATIONS)
     along = coordinates(x, directions.mT.contiguous()).double().mul_(scale.unsqueeze(1))
     # Every coordinate errs by its share of the length, and is rounded twice more.
     error = count**0.5 * (product_error(width) + 3 * UNIT)
     return with_rest(along, squares, error)
 
 
-def seen_along_landmarks(
-    cosines: Tensor, gram: Tensor, lengths: Tensor, error: float
-) -> tuple[Tensor, float]:
-    """Coordinates (G, r + 1, n) of rows from their cosines (G, L, n) float32 with L landmark rows.
+def seen_along_factors(x: Tensor, y: Tensor, lengths: Tensor, sizes: Tensor) -> tuple[Tensor, float]:
+    """The same of rows that are products x (x) [1; y] of length 1, times lengths (G, n) float64.
 
-    For rows whose numbers are elsewhere; gram (G, L, L) and lengths (G, n) float64 are the cosines of the
-    landmarks with each other and the lengths of the rows, `error` is how far cosines may be off. With
-    B = L^-1 (landmarks), L L' = their Gram matrix plus a little on its diagonal, I - B'B is positive semidefinite.
-    The coordinates are turned so that the first is along the sum of all rows and the others are those along which
-    rows differ most. Returns also the error that `linear_cut` has to allow for. Cost: n L^2 multiplications.
+    x (G, n, C) and y (G, n, D) float32. Each factor is seen along its own principal directions, and products of
+    these along theirs: what the directions of rows of C (D + 1) numbers would be is never formed. Cost: n (12 D +
+    24 * 12 C) multiplications in float32; 12 directions stand for more classes than that, at n 12 C more.
     """
-    count = gram.shape[1]
-    unit = lengths.amax(1, keepdim=True).clamp(min=1e-300)  # float32 holds neither every square nor every sum
+    n, classes, width = *x.shape[1:], y.shape[2]
+    unit = lengths.amax(1, keepdim=True).clamp(min=1e-300)  # float32 does not hold the square of every length
     own = lengths / unit
-    columns = cosines * own.float().unsqueeze(1)
-    eye = torch.eye(count, dtype=torch.float64, device=gram.device).expand_as(gram)
-    root = torch.linalg.cholesky(0.5 * (gram + gram.mT) + LANDMARK_RIDGE * count * eye)
-    inverse = torch.linalg.solve_triangular(root, eye, upper=False)
-    # A reflection takes the sum to the first coordinate.
-    total = inverse @ columns.sum(2, keepdim=True).double()
-    turn = total - total.norm(dim=1, keepdim=True) * eye[:, :, :1]
-    share = 2 / turn.square().sum(1, keepdim=True).clamp(min=1e-300)
-    turned = inverse - turn * (share * (turn.mT @ inverse))
-    spread = turned @ (columns @ columns.mT).double() @ turned.mT
-    most = min(LANDMARK_DIRECTIONS, count) - 1
-    seen, others = torch.linalg.eigh(0.5 * (spread + spread.mT)[:, 1:, 1:])
-    seen = torch.cat([spread[:, 0, :1], seen[:, count - 1 - most :]], 1)
-    turned = torch.cat([turned[:, :1], others.mT[:, count - 1 - most :] @ turned[:, 1:]], 1)
-    # A direction that little lies along magnifies rounding, its own most of all.
-    least = LEAST_SEEN * turned.square().sum(2) * own.square().sum(1, keepdim=True)
-    turned *= (seen > least).unsqueeze(2)
-    # What errors of cosines, and of sums of them, come to; the landmarks have length 1.
-    magnified = count**0.5 * float(torch.linalg.matrix_norm(turned, 2).max())
-    error = (error + product_error(count) + 2 * UNIT) * magnified + 2 * UNIT
-    coordinates, allowed = with_rest(turned.float() @ columns, own.square(), error)
-    coordinates *= unit.float().unsqueeze(2)
-    coordinates[:, -1] += torch.finfo(torch.float32).tiny
-    return coordinates, allowed
+    marks = evenly_spaced(min(n, PRODUCT_SAMPLE), sizes)
+    some, second = pick(x, marks), torch.nn.functional.pad(pick(y, marks), (1, 0), value=1.0)
+    some = some * pick(own, marks).float().unsqueeze(2)
+    inner, outer = None, _principal(second * _lengths(some), sizes, min(FACTOR_DIRECTIONS, 1 + width, n))
+    if classes > FACTOR_DIRECTIONS:
+        inner = _principal(some * _lengths(second), sizes, min(FACTOR_DIRECTIONS, n))
+    first = some if inner is None else some @ inner
+    seen = (first.unsqueeze(3) * (second @ outer).unsqueeze(2)).flatten(2)
+    dimensions = seen.shape[2]
+    count = min(PRODUCT_DIRECTIONS, dimensions, n)
+    directions = _principal(seen, sizes, count, seen.sum(1).double()).mT
+    narrow = x if inner is None else coordinates(x, inner.mT.contiguous()).mT.contiguous()
+    along = factored_coordinates(narrow, y, outer.mT.contiguous(), directions.contiguous())
+    along *= own.float().unsqueeze(1)
+    # Of every factor, and of their products along the directions.
+    e = outer.shape[2] ** 0.5 * (product_error(width) + 3 * UNIT)
+    f = 0.0 if inner is None else inner.shape[2] ** 0.5 * product_error(classes)
+    error = e + f + e * f + count**0.5 * (product_error(dimensions) + 3 * UNIT)
+    out, allowed = with_rest(along, own.square(), error)
+    out *= unit.float().unsqueeze(2)
+    out[:, -1] += torch.finfo(torch.float32).tiny
+    return out, allowed
+
+
+def _lengths(rows: Tensor) -> Tensor:
+    lengths: Tensor = torch.linalg.vector_norm(rows, dim=2, keepdim=True)
+    return lengths
+
+
+def _principal(
+    some: Tensor, sizes: Tensor, count: int, first: Tensor | None = None, iterations: int = 1
+) -> Tensor:
+    """(G, d, count) float32 orthonormal directions along which rows (G, S, d) lie most, by subspace iteration.
+
+    The first one is that of `first` (G, d) where it is given.
+    """
+    basis = pick(some, evenly_spaced(count, sizes.clamp(max=some.shape[1]))).mT.double()
+    given = 0 if first is None else 1
+    if first is not None:
+        basis[:, :, 0] = first
+    for _ in range(iterations if count > given else 0):
+        basis = _orthonormal(basis)
+        basis[:, :, given:] = some.mT @ (some @ basis[:, :, given:].float())
+    return _orthonormal(basis).float()
 
 
 def with_rest(along: Tensor, squares: Tensor, error: float) -> tuple[Tensor, float]:

@@ -16,20 +16,16 @@ from fastcore.gradients import LastLayerGradients, products_of_factors, sum_of_f
 from fastcore.greedy.batches import Batch, FeatureSets, pick
 from fastcore.greedy.coverage import FLOOR, MATRIX_BYTES, Coverage
 from fastcore.greedy.cuts import BlockCut, InnerProductCut, PairwiseCut
-from fastcore.greedy.directions import evenly_spaced, seen_along_landmarks
+from fastcore.greedy.directions import seen_along_factors
 from fastcore.memory import TILE_BYTES, table_fits, tile_rows, tiles
 from fastcore.numerics import UNIT, product_error
-from fastcore.ops.coordinates import coordinates
 from fastcore.ops.euclidean_tile import euclidean_tile
 from fastcore.ops.facility_location_block import SAME, inner_products, similarity_of_products
 from fastcore.ops.factored_columns import factored_columns
-from fastcore.ops.spanning import spanning
 from fastcore.similarity import METRICS, GradientSimilarity, Outside
 
 PICKS_A_PASS = {"cpu": 1024, "cuda": 170}  # on a CPU the op itself takes gains afresh in between
 PICKS_TOGETHER = 170  # that are taken off gains
-SAMPLE = 128  # rows of a set, of which
-LANDMARKS = 32  # show where the others lie
 TRIANGLE = 256  # rows of a matrix that are made together
 PAIRS_BYTES = 1 << 20  # of float32 products that are made together: they stay in cache
 APART = 2.0**-20  # what distances from float32 products may be off by, of the parameter
@@ -73,20 +69,6 @@ class GradientSets(FeatureSets):
             own = self.scale[:, part] * self.inside[:, part]
             out[:, part] = factored_columns(*rows, *others).mul_(own.unsqueeze(2)).mul_(scale)
         return out
-
-    def cosines(self, positions: Tensor, among: bool = False) -> Tensor:
-        """(G, P, n) float32 cosines of rows at positions (G, P) with all rows, or (G, P, P) with each other."""
-        rows, second = pick(self.unit, positions), pick(self.factors[1], positions)
-        if among:
-            return torch.bmm(rows, rows.mT).mul_(torch.bmm(second, second.mT).add_(1))
-        return coordinates(self.factors[1], second).add_(1).mul_(coordinates(self.unit, rows))
-
-    @cached_property
-    def unit(self) -> Tensor:
-        """(G, n, C) float32 delta, times what gives gradients the length 1; 0 for padding rows."""
-        lengths = self.norms.sqrt()
-        shares = torch.where(self.inside & (lengths > 0), 1 / lengths, 0.0)
-        return (self.x * shares.unsqueeze(2)).float()
 
     def onto(self, positions: Tensor) -> Tensor:
         """(G, n) inner product of every scaled row with the sum of those at positions (G, P); -1 is none.
@@ -326,12 +308,9 @@ class GradientCut(InnerProductCut):
         self.gains, self.offset = self.gains - 2 * self.lam * similarity, offset
 
     def _coordinates(self, batch: Batch) -> tuple[Tensor, float]:
-        """Every scaled row (G, r + 1, n) along some landmark rows, as `linear_cut` takes it, and the error."""
-        sets, size = self.sets, self.sets.inside.shape[1]
-        sample = evenly_spaced(min(SAMPLE, size), sets.sizes)
-        marks = sample.gather(1, spanning(sets.cosines(sample, among=True).double(), min(LANDMARKS, size)))
-        lengths = sets.scale * sets.norms.sqrt() * sets.inside
-        shares = torch.where(lengths > 0, 1 / lengths, 0.0).gather(1, marks)
-        gram = (sets.among(marks) - sets.shift) / sets.factor * shares.unsqueeze(2) * shares.unsqueeze(1)
-        e, f = product_error(sets.x.shape[2]), product_error(1 + sets.factors[1].shape[2])
-        return seen_along_landmarks(sets.cosines(marks), gram, lengths, e + f + e * f + 2 * UNIT)
+        """Every scaled row (G, r + 1, n) along a few directions, as `linear_cut` takes it, and the error."""
+        sets = self.sets
+        lengths = sets.norms.sqrt() * sets.inside
+        shares = torch.where(lengths > 0, 1 / lengths, 0.0).unsqueeze(2)
+        delta, h = sets.factors
+        return seen_along_factors((delta * shares).float(), h, lengths * sets.scale, sets.sizes)

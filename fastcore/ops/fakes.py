@@ -222,8 +222,8 @@ def factored_sum(features: Tensor, second: Tensor, weights: Tensor) -> Tensor:
     return weights.new_empty(len(features), features.shape[2], 1 + second.shape[2])
 
 
-def spanning(gram: Tensor, count: int) -> Tensor:
-    return gram.new_empty(gram.shape[0], count, dtype=torch.int64)
+def factored_coordinates(features: Tensor, second: Tensor, second_along: Tensor, along: Tensor) -> Tensor:
+    return features.new_empty(*along.shape[:2], features.shape[1])
 
 
 def asymmetry(matrix: Tensor) -> Tensor:
@@ -272,7 +272,7 @@ OPS = (
     factored_project,
     factored_sum,
     asymmetry,
-    spanning,
+    factored_coordinates,
     facility_location_sparse,
     deepfool_step,
 )

@@ -1,4 +1,4 @@
-"""Rows seen along a few directions: the bound that graph cut skips rows by, and the choice of landmarks."""
+"""Rows seen along a few directions: the bound that graph cut skips rows by."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import pytest
 import torch
 
 from fastcore.greedy.directions import (
-    LANDMARK_DIRECTIONS,
-    seen_along_landmarks,
+    PRODUCT_DIRECTIONS,
+    seen_along_factors,
     seen_along_principal,
 )
-from fastcore.ops.spanning import spanning
 
 
 def rows_of(case: str, n: int, width: int) -> torch.Tensor:
@@ -40,30 +39,39 @@ def by_principal(rows: torch.Tensor) -> tuple[torch.Tensor, float]:
     return seen_along_principal(rows, scale, exact.square().sum(2), exact.sum(1), sizes)
 
 
-def by_landmarks(rows: torch.Tensor, error: float = 1e-6) -> tuple[torch.Tensor, float]:
-    """With cosines that are off by `error`."""
-    exact = torch.nn.functional.normalize(rows.double(), dim=2, eps=1e-300)
-    marks = exact[:, ::5]
-    cosines = marks @ exact.mT
-    signs = torch.randint(0, 2, cosines.shape, generator=torch.Generator().manual_seed(1)) * 2 - 1
-    off = (cosines + error * signs).float()
-    return seen_along_landmarks(off, marks @ marks.mT, rows.double().norm(dim=2), error + 1e-7)
+def products_of(rows: torch.Tensor, classes: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Factors of products x (x) [1; y], for y from the rows, as they are given and multiplied, as float64."""
+    generator = torch.Generator().manual_seed(5)
+    x = torch.randn(*rows.shape[:2], classes, generator=generator)
+    x *= torch.logspace(0, -2, classes)
+    both = torch.nn.functional.pad(rows.double(), (1, 0), value=1.0)
+    return x, rows, (x.double().unsqueeze(3) * both.unsqueeze(2)).flatten(2)
 
 
-def by_rough_landmarks(rows: torch.Tensor) -> tuple[torch.Tensor, float]:
-    return by_landmarks(rows, 1e-3)
+def by_factors(rows: torch.Tensor, classes: int = 3) -> tuple[torch.Tensor, float, torch.Tensor]:
+    """Also the rows that are seen: each as long as the row that it was made from."""
+    x, y, products = products_of(rows, classes)
+    own = products.norm(dim=2, keepdim=True)
+    lengths = rows.double().norm(dim=2)
+    sizes = torch.full((len(rows),), float(rows.shape[1]), dtype=torch.float64)
+    return *seen_along_factors((x / own).float(), y, lengths, sizes), lengths.unsqueeze(2) * products / own
+
+
+def by_many_factors(rows: torch.Tensor) -> tuple[torch.Tensor, float, torch.Tensor]:
+    return by_factors(rows, 20)
 
 
 CASES = ("plain", "steep", "around a mean", "one line", "equal", "tiny", "huge", "of any length")
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("seen", [by_principal, by_landmarks, by_rough_landmarks])
+@pytest.mark.parametrize("seen", [by_principal, by_factors, by_many_factors])
 @pytest.mark.parametrize("picks", [1, 9])
 def test_what_is_left_bounds_every_product_with_a_sum(case, seen, picks):
     rows = rows_of(case, 150, 24)
-    coordinates, error = seen(rows)
-    exact, along, rest = rows.double(), coordinates[:, :-1].double(), coordinates[:, -1].double()
+    coordinates, error, *others = seen(rows)
+    exact = others[0] if others else rows.double()
+    along, rest = coordinates[:, :-1].double(), coordinates[:, -1].double()
     sums, length = exact[:, :picks].sum(1), exact[:, :picks].norm(dim=2).sum(1)
     seen_sums = along[:, :, :picks].sum(2)
     left = sums.square().sum(1) - seen_sums.square().sum(1) + error * length.square()
@@ -73,49 +81,19 @@ def test_what_is_left_bounds_every_product_with_a_sum(case, seen, picks):
     assert bool((missed.abs() <= rest * left.sqrt().unsqueeze(1)).all())
 
 
-def test_directions_take_in_what_lies_along_them():
-    # Rows in 12 of 40 dimensions lie wholly along 24 directions of 30 landmarks: nearly nothing is left.
+@pytest.mark.parametrize("classes", [3, 20])
+def test_directions_take_in_what_lies_along_them(classes: int) -> None:
+    # Second factors in 5 of 40 dimensions and first ones in 3 of any: nearly nothing is left of their products.
     generator = torch.Generator().manual_seed(3)
-    rows = torch.randn(1, 150, 12, generator=generator) @ torch.randn(12, 40, generator=generator)
-    coordinates, _ = by_landmarks(rows)
-    assert coordinates.shape == (1, LANDMARK_DIRECTIONS + 1, 150)
-    assert float((coordinates[:, -1] / rows.norm(dim=2)).max()) < 0.02
+    rows = torch.randn(1, 150, 5, generator=generator) @ torch.randn(5, 40, generator=generator)
+    x = torch.randn(1, 150, 3, generator=generator) @ torch.randn(3, classes, generator=generator)
+    both = torch.nn.functional.pad(rows, (1, 0), value=1.0)
+    x /= x.norm(dim=2, keepdim=True) * both.norm(dim=2, keepdim=True)
+    lengths = torch.linspace(1, 9, 150, dtype=torch.float64)[None]
+    coordinates, _ = seen_along_factors(x, rows, lengths, torch.tensor([150.0], dtype=torch.float64))
+    assert coordinates.shape == (1, PRODUCT_DIRECTIONS + 1, 150)
+    assert float((coordinates[:, -1] / lengths).max()) < 0.05
     # The first direction is that of the sum of all rows.
-    along = rows.double() @ torch.nn.functional.normalize(rows.double().sum(1), dim=1).unsqueeze(2)
+    products = (lengths.unsqueeze(2).unsqueeze(3) * x.double().unsqueeze(3) * both.unsqueeze(2)).flatten(2)
+    along = products @ torch.nn.functional.normalize(products.sum(1), dim=1).unsqueeze(2)
     assert torch.allclose(coordinates[:, 0].double(), along[:, :, 0], rtol=1e-3, atol=1e-3)
-
-
-def test_landmarks_span_every_group_of_rows():
-    # Of ten groups, each around its own axis, one has 91 rows and the others have one each.
-    axes = torch.eye(10, 30, dtype=torch.float64)
-    group = torch.cat([torch.zeros(91, dtype=torch.long), torch.arange(1, 10)])
-    generator = torch.Generator().manual_seed(0)
-    rows = axes[group]
-    rows[:, 10:] += 0.01 * torch.randn(100, 20, generator=generator, dtype=torch.float64)
-    order = torch.randperm(100, generator=generator)
-    both = torch.stack([rows, rows[order]])
-    chosen = spanning(both @ both.mT, 10)
-    assert sorted(group[chosen[0]].tolist()) == list(range(10))
-    assert sorted(group[order[chosen[1]]].tolist()) == list(range(10))
-
-
-def test_every_landmark_takes_in_the_most_that_one_row_can():
-    generator = torch.Generator().manual_seed(1)
-    rows = torch.randn(12, 8, generator=generator, dtype=torch.float64)
-    chosen = spanning((rows @ rows.T)[None].clone(), 4)[0].tolist()
-
-    # The rest of the Gram matrix in its own terms: what one row takes in is ||G r||^2 / r'Gr.
-    gram = rows @ rows.T
-    for step, row in enumerate(chosen):
-        taken = gram.square().sum(0) / gram.diagonal().clamp(min=1e-300)
-        taken[chosen[:step]] = -1
-        assert int(taken.argmax()) == row
-        gram = gram - torch.outer(gram[:, row], gram[row]) / gram[row, row]
-    basis = torch.linalg.qr(rows[chosen].T).Q
-    assert torch.allclose(gram, rows @ rows.T - rows @ basis @ basis.T @ rows.T, atol=1e-10)
-
-
-def test_no_more_landmarks_than_rows_differ_is_no_error():
-    rows = torch.ones(1, 6, 3, dtype=torch.float64)
-    assert spanning(rows @ rows.mT, 4).shape == (1, 4)
-    assert spanning(torch.zeros(1, 6, 6, dtype=torch.float64), 6).shape == (1, 6)

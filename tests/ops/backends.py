@@ -31,7 +31,6 @@ MUTATED = {
     "linear_cut": ("values",),
     "deepfool_step": ("nearest", "step"),
     "euclidean_tile": ("out",),
-    "spanning": ("gram",),
 }
 """The arguments that an op changes."""
 
@@ -46,10 +45,10 @@ CPU_ONLY = (
     "euclidean_tile",
     "facility_location_factored",
     "factored_columns",
+    "factored_coordinates",
     "factored_project",
     "factored_sum",
     "nearest_factored",
-    "spanning",
 )
 
 CUDA_ONLY = ("product_gains",)

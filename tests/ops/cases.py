@@ -32,11 +32,11 @@ from tests.ops.matrix_inputs import (
     coordinates,
     euclidean_tile,
     factored_columns,
+    factored_coordinates,
     factored_project,
     factored_sum,
     product_gains,
     refine_products,
-    spanning,
 )
 from tests.ops.pursuit_inputs import matching_pursuit
 from tests.ops.reduced_inputs import facility_location_factored, nearest_factored
@@ -129,6 +129,9 @@ def _cases() -> Iterator[Case]:
         )
         for shape, width in zip(SHAPES, (1, 2, 7, 8, 40, 17), strict=True):
             yield case(factored_columns, shape, kind, width, 1 + (5 * width + i) % 19)
+            yield case(
+                factored_coordinates, shape, kind, width, (1, 3, 8, 17)[(width + i) % 4], 1 + width % 10
+            )
             yield case(factored_project, shape, kind, width)
             yield case(factored_sum, shape, kind, width)
     for kind in KINDS:
@@ -146,8 +149,6 @@ def _cases() -> Iterator[Case]:
         yield case(nearest_factored, 203, 11, kind, 40, 20, 1)
     yield case(facility_location_factored, (1, 1, 1), "random", 1, 1, False)
     yield case(nearest_factored, 1, 1, "random", 1, 1, 1)
-    for rows, rank in ((2, 2), (3, 4), (9, 6), (33, 40), (128, 20), (130, 200)):
-        yield from (case(spanning, sets, rows, rank, min(rows, rank, 33) - 1) for sets in (1, 3))
     for i, rows in enumerate((1, 7, 8, 31, 515, 1030)):
         yield from (case(asymmetry, 1 + i % 3, rows, changes) for changes in (0, 1, 20))
         yield from (case(asymmetry, 1 + i % 3, rows, 1, odd) for odd in (math.inf, -math.inf, math.nan))

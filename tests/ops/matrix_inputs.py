@@ -22,12 +22,6 @@ def asymmetry(
     return {"matrix": tensor(matrix, torch.float32)}
 
 
-def spanning(rng: np.random.Generator, sets: int, rows: int, rank: int, count: int) -> Arguments:
-    """Gram matrices of rows in `rank` dimensions, of different lengths."""
-    x = rng.standard_normal((sets, rows, rank)) * rng.uniform(0.1, 2, (sets, rows, 1))
-    return {"gram": tensor(x @ np.swapaxes(x, 1, 2), torch.float64), "count": count}
-
-
 def coordinates(
     rng: np.random.Generator, shape: tuple[int, int, int], kind: str, directions: int
 ) -> Arguments:
@@ -37,6 +31,18 @@ def coordinates(
     return {
         "features": tensor(rows_of(rng, shape, kind), torch.float32),
         "along": tensor(along, torch.float32),
+    }
+
+
+def factored_coordinates(
+    rng: np.random.Generator, shape: tuple[int, int, int], kind: str, width: int, outer: int, directions: int
+) -> Arguments:
+    sets, rows, second = shape
+    return {
+        "features": tensor(rows_of(rng, (sets, rows, width), kind), torch.float32),
+        "second": tensor(rows_of(rng, shape, kind), torch.float32),
+        "second_along": tensor(rng.standard_normal((sets, outer, 1 + second)), torch.float32),
+        "along": tensor(rng.standard_normal((sets, directions, width * outer)), torch.float32),
     }
 
 

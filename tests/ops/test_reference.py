@@ -120,8 +120,6 @@ def rounding_of(op: str, arguments: Arguments, expected: Results) -> dict[str, f
         return dict.fromkeys(
             ("output 1", "values"), ROUNDING * size * (1 + expected["output 0"].shape[1]) / 10
         )
-    if op == "spanning":
-        return {"gram": ROUNDING * (1 + int(arguments["count"])) * size}
     if op == "log_det_block":
         return {"output 1": ROUNDING * size, "pivots": ROUNDING * size, "output 2": ROUNDING * size**0.5 * 10}
     if op == "coordinates":  # sums in float, in another order
@@ -131,6 +129,10 @@ def rounding_of(op: str, arguments: Arguments, expected: Results) -> dict[str, f
             * product_error(sizes["features"].shape[2])
             * run_reference(op, sizes)["output 0"].double()
         }
+    if op == "factored_coordinates":  # likewise
+        sizes = {key: value.abs() for key, value in arguments.items()}
+        error = product_error(1 + sizes["second"].shape[2]) + product_error(sizes["along"].shape[2])
+        return {"output 0": 2 * error * run_reference(op, sizes)["output 0"].double()}
     if op == "refine_products":  # likewise
         sizes = {"products": torch.full_like(arguments["products"], torch.nan)}
         sizes = arguments | sizes | {"features": arguments["features"].abs()}

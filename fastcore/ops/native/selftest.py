@@ -174,7 +174,11 @@ def cases() -> dict[str, Case]:
         "factored_project": Case((features, features, uniform(SETS, WIDTH, WIDTH + 1)), (0,)),
         "factored_sum": Case((features, features, uniform(SETS, ROWS)), (0,)),
         "asymmetry": Case((gram.triu().float(),), (0,)),
-        "spanning": Case((gram.clone(), 3), (0,), (0,)),
+        "factored_coordinates": Case(
+            (features, features, uniform(SETS, 3, 1 + WIDTH, dtype=torch.float32))
+            + (uniform(SETS, 2, 3 * WIDTH, dtype=torch.float32),),
+            (0,),
+        ),
         "facility_location_sparse": Case(
             (torch.arange(ROWS + 1) * 3, entries, features.abs().flatten()[: 3 * ROWS], coverage[0])
             + (torch.full((ROWS,), torch.inf, dtype=torch.float64), torch.tensor([0, BLOCK, ROWS]))
