@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
+from fastcore.greedy import directions
 from fastcore.greedy.directions import (
     PRODUCT_DIRECTIONS,
     seen_along_factors,
     seen_along_principal,
 )
+from fastcore.numerics import product_error
 
 
 def rows_of(case: str, n: int, width: int) -> torch.Tensor:
@@ -97,3 +99,23 @@ def test_directions_take_in_what_lies_along_them(classes: int) -> None:
     products = (lengths.unsqueeze(2).unsqueeze(3) * x.double().unsqueeze(3) * both.unsqueeze(2)).flatten(2)
     along = products @ torch.nn.functional.normalize(products.sum(1), dim=1).unsqueeze(2)
     assert torch.allclose(coordinates[:, 0].double(), along[:, :, 0], rtol=1e-3, atol=1e-3)
+
+
+def test_what_is_left_allows_for_the_rounding_of_coordinates(monkeypatch) -> None:
+    # All of these rows lies along the directions, and coordinates are longer by as much as they may be.
+    exact, width = directions.factored_coordinates, 60
+    off = 1 + 12**0.5 * product_error(width)
+    monkeypatch.setattr(directions, "factored_coordinates", lambda *factors: off * exact(*factors))
+    generator = torch.Generator().manual_seed(2)
+    y = torch.rand(1, 150, 1, generator=generator) @ torch.rand(1, width, generator=generator)
+    both = torch.nn.functional.pad(y, (1, 0), value=1.0)
+    x = 0.5**0.5 * torch.ones(1, 150, 2) / both.norm(dim=2, keepdim=True)
+    lengths = torch.ones(1, 150, dtype=torch.float64)
+    coordinates, error = seen_along_factors(x, y, lengths, torch.tensor([150.0], dtype=torch.float64))
+    products = (x.double().unsqueeze(3) * both.double().unsqueeze(2)).flatten(2)
+    along, rest = coordinates[0, :-1].double(), coordinates[0, -1].double()
+    total, seen = products[0].sum(0), along.sum(1)
+    left = (total.square().sum() - seen.square().sum()).clamp(min=0) + error * 150**2
+    missed = products[0] @ total - along.mT @ seen
+    assert float(missed.abs().min()) > 0.8 * 150 * 12**0.5 * product_error(width)
+    assert bool((missed.abs() <= rest * left.sqrt()).all())
