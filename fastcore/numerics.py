@@ -49,8 +49,6 @@ def full_precision() -> Iterator[None]:
         layers = backends.cudnn.conv, backends.cudnn.rnn
         for setting in (*layers, backends.cuda.matmul, mkldnn.matmul, mkldnn.conv, mkldnn.rnn):
             before = setting.fp32_precision
-            if before == "ieee":
-                continue
             if before != "none" and setting not in layers:  # which have "tf32" of their own
                 setting.fp32_precision = "none"
                 if setting.fp32_precision == before:  # it comes from `torch.backends.fp32_precision`

@@ -24,7 +24,7 @@ from tests.distributed.data import data_of
 HERE, ROOT = Path(__file__).parent, Path(__file__).parents[2]
 SECONDS = 1800  # a machine with other work may stop the processes for minutes
 
-RUNS = [(2, name) for name in CASES] + [(3, name) for name in list(CASES)[::5]]
+RUNS = [(2, name) for name in CASES] + [(3, name) for name in list(CASES)[::7]]
 ERRORS = [(size, name) for size in (2, 3) for name in mistakes.MISTAKES]
 
 
