@@ -16,7 +16,6 @@ constexpr int kColumns = 8;  // directions whose sums stay in registers
 
 // A general product of matrices spends most of its time on so few columns in copies.
 void coordinates(const Coordinates& a) {
-  const int64_t groups = (a.directions + kColumns - 1) / kColumns;
   std::vector<std::vector<float>> along;
   for (int64_t g = 0; g < a.sets; ++g)
     along.push_back(packed<float, kColumns>(a.along + g * a.directions * a.width, a.directions, a.width));
@@ -29,14 +28,8 @@ void coordinates(const Coordinates& a) {
         std::copy_n(x, count * a.width, tail.begin());
         x = tail.data();
       }
-      for (int64_t group = 0; group < groups; ++group) {
-        float sums[kRows][kColumns];
-        multiply(x, along[set].data() + group * a.width * kColumns, a.width, sums);
-        const int64_t columns = std::min<int64_t>(kColumns, a.directions - group * kColumns);
-        for (int64_t c = 0; c < columns; ++c)
-          for (int64_t i = 0; i < count; ++i)
-            a.out[(set * a.directions + group * kColumns + c) * a.rows + row + i] = sums[i][c];
-      }
+      multiply_all<kRows, kColumns>(x, count, along[set].data(), a.directions, a.width,
+                                    a.out + set * a.directions * a.rows + row, a.rows);
     }
   });
 }

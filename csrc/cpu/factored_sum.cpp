@@ -15,7 +15,7 @@ constexpr int64_t kChunkRows = 256;
 constexpr int64_t kRows = 4;  // whose second factors are added together
 
 void sum_chunk(const FactoredSum& a, int64_t first, int64_t last, int64_t columns, double* out) {
-  const LineAligned<double> y(kRows * columns, 0.0);
+  const LineAligned<double> y(kRows * columns);
   for (int64_t start = first; start < last; start += kRows) {
     const int64_t count = std::min(kRows, last - start);
     std::fill_n(y.data(), kRows * columns, 0.0);

@@ -345,8 +345,8 @@ class Pass {
   }
 
   void add(int64_t pick) {
-    picks_.add(pick);
-    drift_.add(coordinates_ + pick, picks_.squared_length(pick), picks_);
+    const double squared = picks_.add(pick);
+    drift_.add(coordinates_ + pick, squared, picks_);
     // Shares of the largest, so that none leaves the range of a float.
     weight_ = a_.penalty *
               std::max(drift_.rest(0), std::fabs(*std::max_element(

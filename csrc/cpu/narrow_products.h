@@ -1,5 +1,6 @@
 // Products of rows with a few others, whose sums stay in registers.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <vector>
@@ -36,8 +37,21 @@ inline void multiply(const T* rows, const T* others, int64_t width, T (&out)[kRo
   std::memcpy(out, sums, sizeof(sums));
 }
 
-// The same for bounds that stay inside an op: fused where that is to be had, which rounds differently from
-// one instruction set to another.
+// Products of the first `count` of kRows rows with `all` packed others: those with one other side by side,
+// `stride` numbers before those with the next.
+template <int kRows, int kTogether>
+inline void multiply_all(const float* rows, int64_t count, const float* others, int64_t all, int64_t width,
+                         float* out, int64_t stride) {
+  for (int64_t other = 0; other < all; other += kTogether) {
+    float products[kRows][kTogether];
+    multiply(rows, others + other * width, width, products);
+    for (int64_t c = 0; c < std::min<int64_t>(kTogether, all - other); ++c)
+      for (int64_t i = 0; i < count; ++i) out[(other + c) * stride + i] = products[i][c];
+  }
+}
+
+// The same as `multiply` for bounds that stay inside an op: fused where that is to be had, which rounds
+// differently from one instruction set to another.
 template <int kRows, int kTogether>
 inline void multiply_for_bounds(const float* rows, const float* others, int64_t width,
                                 float (&out)[kRows][kTogether]) {

@@ -87,8 +87,6 @@ class PickSums {
   int64_t pass() const { return pass_; }                                 // picks, at most
   int64_t picks() const { return static_cast<int64_t>(picks_.size()); }  // of this pass
 
-  double squared_length(int64_t row) const { return scale_[row] * scale_[row] * product(row, row); }
-
   // A new pass.
   void start() {
     picks_.clear();
@@ -96,8 +94,9 @@ class PickSums {
     for (int64_t k = 0; k < numbers_; ++k) kept_[k] = static_cast<float>(sum_[k] / unit_);
   }
 
-  void add(int64_t row) {
-    const double own = squared_length(row);
+  // Takes in a row. Returns its squared length.
+  double add(int64_t row) {
+    const double own = scale_[row] * scale_[row] * product(row, row);
     lengths_ += std::sqrt(own);
     picks_.push_back(row);
     if (summed_) {
@@ -111,6 +110,7 @@ class PickSums {
       }
       squared_.push_back(0.0);
     }
+    return own;
   }
 
   // Product of the scaled row with the sum of all picks.
